@@ -1,0 +1,64 @@
+# Sourced by the other scripts: where things are, and the shop's environment for DB=$DB.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$ROOT"
+VAR=$ROOT/var
+VENV=$ROOT/.venv
+PYTHON=$VENV/bin/python
+DB=${DB:-embedded}
+mkdir -p "$VAR/log" "$VAR/pids" "$VAR/static"
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%s\n' "$*" >&2; exit 1; }
+
+case $DB in embedded | mariadb) ;; *) die "DB is either embedded or mariadb, not “$DB”." ;; esac
+
+free_port() { # the first free one from $1 on
+  python3 - "$1" <<'PY'
+import socket, sys
+for port in range(int(sys.argv[1]), int(sys.argv[1]) + 200):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+    print(port)
+    sys.exit()
+sys.exit("no free port")
+PY
+}
+
+running() { # is the process of $VAR/pids/$1.pid alive, and ours?
+  local pid
+  pid=$(cat "$VAR/pids/$1.pid" 2>/dev/null) && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$ROOT"
+}
+
+stop() { # end the process of $VAR/pids/$1.pid, if it is ours
+  if running "$1"; then
+    local pid
+    pid=$(cat "$VAR/pids/$1.pid")
+    kill "$pid"
+    for _ in $(seq 100); do
+      [ -d "/proc/$pid" ] && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null || break
+      sleep 0.1
+    done
+    say "Stopped: $1."
+  fi
+  rm -f "$VAR/pids/$1.pid"
+}
+
+secret() { # a secret of this checkout, made once: $VAR/$1
+  [ -s "$VAR/$1" ] || (umask 077 && python3 -c 'import secrets; print(secrets.token_urlsafe(36))' >"$VAR/$1")
+  cat "$VAR/$1"
+}
+
+export DJANGO_SETTINGS_MODULE=shop.settings
+export SECRET_KEY=${SECRET_KEY:-$(secret secret-key)}
+export HTTPS=${HTTPS:-0} STATIC_FROM_SOURCE=${STATIC_FROM_SOURCE:-1}
+if [ -f "$VAR/$DB.env" ] && [ "${USE_SERVICES:-1}" = 1 ]; then
+  set -a
+  # shellcheck disable=SC1090
+  . "$VAR/$DB.env"
+  set +a
+fi

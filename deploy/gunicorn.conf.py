@@ -1,0 +1,14 @@
+"""How gunicorn serves the shop: here, in the lab and in the container."""
+
+import os
+
+bind = os.environ.get("BIND", "127.0.0.1:8000")
+worker_class = "gthread"
+workers = int(os.environ.get("WEB_WORKERS", "2"))
+threads = int(os.environ.get("WEB_THREADS", "8"))
+backlog = 2048
+worker_connections = 2000
+keepalive = 10
+timeout = 15
+graceful_timeout = 5
+control_socket_disable = True

@@ -1,0 +1,182 @@
+"""
+Comparing the books of a product: stock row, ledger and orders.
+
+Each is kept by its own statement, so a lost update in one shows in the others.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from django.db import connection, transaction
+
+from inventory.models import Movement, Order, Stock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A stock row at one moment; the default is the row as it was created."""
+
+    available: int = 0
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovementLine:
+    version: int
+    kind: str
+    delta: int
+    available_after: int
+    order: uuid.UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderLine:
+    reference: uuid.UUID
+    key: uuid.UUID
+    quantity: int
+    strategy: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """All that was written about one product since `opening`, as of one moment."""
+
+    opening: Snapshot
+    stock: Snapshot
+    movements: list[MovementLine]
+    orders: list[OrderLine]
+
+    def units_sold(self) -> int:
+        """Units promised to buyers, by the orders."""
+        return sum(order.quantity for order in self.orders)
+
+    def units_put_in(self) -> int:
+        """Units there were to sell: the opening stock and every restock or correction."""
+        sale = Movement.Kind.SALE
+        return self.opening.available + sum(m.delta for m in self.movements if m.kind != sale)
+
+    def oversold(self) -> int:
+        """Units promised that never existed."""
+        return max(0, self.units_sold() - self.units_put_in())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One disagreement between books: a code to filter by, and a sentence."""
+
+    code: str
+    text: str
+
+
+def read_books(product_id: int, *, since: Snapshot = Snapshot()) -> Books:
+    """Read the three books in one consistent snapshot, from `since` on."""
+    with _consistent_snapshot():
+        available, version = Stock.objects.values_list("available", "version").get(
+            product_id=product_id
+        )
+        movements = Movement.objects.filter(product_id=product_id, version__gt=since.version)
+        orders = Order.objects.filter(product_id=product_id)
+        if since.version:
+            orders = orders.exclude(movements__version__lte=since.version)
+        return Books(
+            opening=since,
+            stock=Snapshot(available=available, version=version),
+            movements=[
+                MovementLine(version=v, kind=kind, delta=delta, available_after=after, order=order)
+                for v, kind, delta, after, order in movements.order_by("version").values_list(
+                    "version", "kind", "delta", "available_after", "order_id"
+                )
+            ],
+            orders=[
+                OrderLine(reference=ref, key=key, quantity=quantity, strategy=name, attempts=tries)
+                for ref, key, quantity, name, tries in orders.values_list(
+                    "reference", "key", "quantity", "strategy", "attempts"
+                )
+            ],
+        )
+
+
+def audit(books: Books) -> list[Finding]:
+    """List every disagreement between the books; an empty list is a clean audit."""
+    return [*_stock_row(books), *_ledger_chain(books), *_orders_and_sales(books)]
+
+
+def _stock_row(books: Books) -> Iterator[Finding]:
+    stock, opening = books.stock, books.opening
+    if stock.available < 0:
+        yield Finding(code="available_negative", text=f"{stock.available} units are available.")
+    expected = opening.available + sum(movement.delta for movement in books.movements)
+    if stock.available != expected:
+        yield Finding(
+            code="available_differs",
+            text=f"The stock row has {stock.available} available, the ledger {expected}.",
+        )
+    writes = stock.version - opening.version
+    if writes != len(books.movements):
+        yield Finding(
+            code="writes_differ",
+            text=f"The stock row was written {writes} times, for {len(books.movements)} movements.",
+        )
+    if books.oversold():
+        yield Finding(
+            code="oversold",
+            text=f"{books.units_sold()} units sold of {books.units_put_in()}:"
+            f" {books.oversold()} never existed.",
+        )
+
+
+def _ledger_chain(books: Books) -> Iterator[Finding]:
+    before = books.opening
+    for movement in books.movements:
+        if movement.version != before.version + 1:
+            yield Finding(
+                code="version_gap",
+                text=f"Version {before.version} is followed by {movement.version}.",
+            )
+        elif movement.available_after != before.available + movement.delta:
+            yield Finding(
+                code="chain_broken",
+                text=f"Version {movement.version}: {before.available} {movement.delta:+d}"
+                f" is not {movement.available_after}.",
+            )
+        before = Snapshot(available=movement.available_after, version=movement.version)
+
+
+def _orders_and_sales(books: Books) -> Iterator[Finding]:
+    sales = [m for m in books.movements if m.kind == Movement.Kind.SALE]
+    sold = {sale.order: -sale.delta for sale in sales}
+    ordered = {order.reference: order.quantity for order in books.orders}
+    for reference, times in Counter(sale.order for sale in sales).items():
+        if times > 1:
+            yield Finding(code="order_sold_twice", text=f"Order {reference} has {times} sales.")
+    for reference, quantity in ordered.items():
+        if reference not in sold:
+            yield Finding(code="order_without_sale", text=f"Order {reference} took no units.")
+        elif sold[reference] != quantity:
+            yield Finding(
+                code="quantity_differs",
+                text=f"Order {reference} is for {quantity} units but took {sold[reference]}.",
+            )
+    for sale in sales:
+        if sale.order not in ordered:
+            yield Finding(
+                code="sale_without_order", text=f"The sale at version {sale.version} has no order."
+            )
+    for key, times in Counter(order.key for order in books.orders).items():
+        if times > 1:
+            yield Finding(code="key_sold_twice", text=f"Key {key} has {times} orders.")
+
+
+@contextmanager
+def _consistent_snapshot() -> Iterator[None]:
+    if connection.vendor == "mysql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    with transaction.atomic():
+        yield

@@ -1,0 +1,83 @@
+"""Everything that can go wrong with a purchase or a stock write, as facts and a sentence."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+
+class InventoryError(Exception):
+    """The root of this tree; never raised itself."""
+
+
+class ProductNotFound(InventoryError):
+    """There is no product with this slug."""
+
+    def __init__(self, *, slug: str) -> None:
+        self.slug = slug
+        super().__init__(f"There is no product “{slug}”.")
+
+
+class InvalidPurchase(InventoryError):
+    """The request itself is wrong; `field` names what to correct."""
+
+    def __init__(self, *, field: str, problem: str) -> None:
+        self.field = field
+        super().__init__(problem)
+
+
+class KeyReused(InventoryError):
+    """The key already names an order for another product or quantity."""
+
+    def __init__(self) -> None:
+        super().__init__("This key already belongs to a different purchase; use a new one.")
+
+
+class Refusal(InventoryError):
+    """A definite "no" to the buyer; never raised itself. Not a failure."""
+
+
+class SoldOut(Refusal):
+    """Fewer units are left than were asked for."""
+
+    def __init__(self, *, available: int) -> None:
+        self.available = available
+        super().__init__(
+            "Sold out: no unit is left." if available < 1 else f"Only {available} left."
+        )
+
+
+class NotOpen(Refusal):
+    """The sale has not begun, or is over."""
+
+    def __init__(self, *, opens_at: datetime | None = None, closed_at: datetime | None = None):
+        self.opens_at = opens_at
+        self.closed_at = closed_at
+        super().__init__("The sale is over." if closed_at else "The sale has not started yet.")
+
+
+class StockBusy(InventoryError):
+    """Nothing was sold and trying again is safe: waits or retries were used up."""
+
+    def __init__(self, *, attempts: int = 1) -> None:
+        self.attempts = attempts
+        super().__init__("Too many people are buying right now; nothing was sold. Try again.")
+
+
+class OutcomeUnknown(InventoryError):
+    """The answer to the commit was lost; the same key tells the truth on replay."""
+
+    def __init__(self) -> None:
+        super().__init__("We could not learn whether this sale was made: send the same key again.")
+
+
+class StrategyUnavailable(InventoryError):
+    """The product's strategy cannot sell it here; `reason` says what is missing."""
+
+    def __init__(self, *, strategy: str, reason: str) -> None:
+        self.strategy = strategy
+        self.reason = reason
+        super().__init__(f"“{strategy}” cannot sell here: {reason}.")
+
+
+class AdjustmentRefused(InventoryError):
+    """A restock, correction or reset was not made; nothing changed."""

@@ -1,0 +1,207 @@
+"""
+The books: the only writer of orders and movements.
+
+Whoever writes a stock row records it here in the same transaction.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import AutoField, F, Field
+from django.utils import timezone
+
+from inventory.errors import AdjustmentRefused, KeyReused, ProductNotFound
+from inventory.models import Movement, Order, Product, Stock
+
+MAX_UNITS = 1_000_000_000
+"""More units than any sale has; an adjustment beyond it is a typing error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurchaseRequest:
+    """One validated wish to buy: `quantity` units of one product for one buyer."""
+
+    product_id: int
+    quantity: int
+    buyer: str
+    key: uuid.UUID
+    unit_price: Decimal
+    strategy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What the buyer is told of a sale; `replayed` when it was made by an earlier request."""
+
+    order: uuid.UUID
+    status: str
+    quantity: int
+    stock_version: int
+    available: int
+    replayed: bool = False
+
+
+def record_sale(
+    request: PurchaseRequest, *, version: int, available_after: int, attempts: int
+) -> Receipt:
+    """
+    Write the order and its movement, in the transaction that took the units.
+
+    `version` and `available_after` are the stock row's values after that write.
+    Raises IntegrityError when the buyer's key already has an order.
+    """
+    order = Order(
+        product_id=request.product_id,
+        buyer=request.buyer,
+        key=request.key,
+        quantity=request.quantity,
+        unit_price=request.unit_price,
+        strategy=request.strategy,
+        attempts=attempts,
+    )
+    _insert(order)
+    movement = Movement(
+        product_id=request.product_id,
+        version=version,
+        kind=Movement.Kind.SALE,
+        delta=-request.quantity,
+        available_after=available_after,
+        order=order,
+        actor=request.buyer,
+        created_at=order.created_at,
+    )
+    _insert(movement)
+    return Receipt(
+        order=order.reference,
+        status=order.status,
+        quantity=order.quantity,
+        stock_version=version,
+        available=available_after,
+    )
+
+
+def find_receipt(request: PurchaseRequest) -> Receipt | None:
+    """
+    Find the sale this request's key already made, if any.
+
+    Raises KeyReused when the key's order is for another product or quantity.
+    """
+    sale = (
+        Movement.objects.filter(
+            kind=Movement.Kind.SALE, order__buyer=request.buyer, order__key=request.key
+        )
+        .select_related("order")
+        .first()
+    )
+    if sale is None or sale.order is None:
+        return None
+    if (sale.product_id, -sale.delta) != (request.product_id, request.quantity):
+        raise KeyReused
+    return Receipt(
+        order=sale.order.reference,
+        status=sale.order.status,
+        quantity=sale.order.quantity,
+        stock_version=sale.version,
+        available=sale.available_after,
+        replayed=True,
+    )
+
+
+def open_stock(*, product_id: int) -> None:
+    """Give a new product its stock row, with no units; harmless when it has one."""
+    Stock.objects.get_or_create(product_id=product_id)
+
+
+def adjust(*, product_id: int, delta: int, kind: Movement.Kind, reason: str, actor: str) -> None:
+    """
+    Add `delta` units (take them when negative), with one movement.
+
+    Raises AdjustmentRefused when too few units are available, and changes nothing.
+    """
+    if delta == 0:
+        raise AdjustmentRefused("A change of 0 units changes nothing.")
+    with transaction.atomic():
+        changed = Stock.objects.filter(
+            product_id=product_id, available__gte=-delta, available__lte=MAX_UNITS - delta
+        ).update(available=F("available") + delta, version=F("version") + 1)
+        if not changed:
+            raise AdjustmentRefused(
+                f"A change of {delta:+d} would leave fewer than 0 or more than {MAX_UNITS} units."
+            )
+        _record_adjustment(product_id, delta, kind, reason, actor)
+
+
+def reset(*, slugs: list[str], units: int, reason: str, actor: str) -> None:
+    """
+    Set the available units of products to `units`, with one movement each, all or none.
+
+    Raises AdjustmentRefused for an absurd number or while a load run holds one
+    of the products, ProductNotFound for an unknown slug.
+    """
+    if not 0 <= units <= MAX_UNITS:
+        raise AdjustmentRefused(f"Units must be between 0 and {MAX_UNITS}, not {units}.")
+    with transaction.atomic():
+        for product in _products_in_lock_order(slugs):
+            if product.is_held_by_a_run(timezone.now()):
+                raise AdjustmentRefused(
+                    f"A load run holds “{product.slug}” until {product.run_until:%H:%M:%S} UTC."
+                )
+            stock = Stock.objects.select_for_update().get(product_id=product.pk)
+            changed = Stock.objects.filter(product_id=product.pk, version=stock.version).update(
+                available=units, version=F("version") + 1
+            )
+            if not changed:
+                raise AdjustmentRefused(f"The stock of “{product.slug}” moved; nothing was reset.")
+            delta = units - stock.available
+            _record_adjustment(product.pk, delta, Movement.Kind.RESET, reason, actor)
+
+
+def _insert(row: Order | Movement) -> None:
+    """
+    Insert a new row with a statement compiled once.
+
+    The stock row stays locked meanwhile, and the ORM takes three times as long
+    to compile the same statement anew (docs/decisions/0003-prepared-inserts.md).
+    """
+    statement, fields = _insert_statement(type(row))
+    values = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+
+
+@cache
+def _insert_statement(model: type[Order] | type[Movement]) -> tuple[str, list[Field[Any, Any]]]:
+    fields = [field for field in model._meta.concrete_fields if not isinstance(field, AutoField)]
+    quote = connection.ops.quote_name
+    columns = ", ".join(quote(str(field.column)) for field in fields)
+    places = ", ".join(["%s"] * len(fields))
+    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places})", fields  # noqa: S608  # names are the models'
+
+
+def _products_in_lock_order(slugs: list[str]) -> list[Product]:
+    products = list(Product.objects.filter(slug__in=slugs).order_by("pk"))
+    for slug in slugs:
+        if slug not in {product.slug for product in products}:
+            raise ProductNotFound(slug=slug)
+    return products
+
+
+def _record_adjustment(
+    product_id: int, delta: int, kind: Movement.Kind, reason: str, actor: str
+) -> None:
+    stock = Stock.objects.get(product_id=product_id)
+    Movement.objects.create(
+        product_id=product_id,
+        version=stock.version,
+        kind=kind,
+        delta=delta,
+        available_after=stock.available,
+        reason=reason,
+        actor=actor,
+    )

@@ -1,0 +1,162 @@
+"""Products, the one stock row each that counts, and the two books kept of it."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from decimal import Decimal
+from typing import Self
+
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+CONTROL = "unguarded"
+"""The control strategy, which oversells: only lab products may name it."""
+
+
+class ProductQuerySet(models.QuerySet["Product"]):
+    def for_sale(self) -> Self:
+        """Leave out the load lab's own products."""
+        return self.filter(is_lab=False)
+
+
+class Product(models.Model):
+    """What is sold: its price, its sale window, and the strategy its sales take."""
+
+    slug = models.SlugField(unique=True)
+    name = models.CharField(max_length=120)
+    description = models.TextField(blank=True)
+    price = models.DecimalField(
+        max_digits=10, decimal_places=2, validators=[MinValueValidator(0)], help_text="In euro."
+    )
+    opens_at = models.DateTimeField(null=True, blank=True, help_text="Empty: open already.")
+    closes_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never closes.")
+    strategy = models.CharField(max_length=32, default="conditional_update")
+    is_lab = models.BooleanField(
+        "lab product", default=False, help_text="For load runs only: hidden from the shop's list."
+    )
+    run_until = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="A load run holds it until then."
+    )
+
+    objects = ProductQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(strategy=CONTROL) | Q(is_lab=True),
+                name="product_control_only_in_lab",
+                violation_error_message="The control oversells: only lab products may use it.",
+            ),
+            models.CheckConstraint(
+                condition=Q(opens_at__isnull=True)
+                | Q(closes_at__isnull=True)
+                | Q(closes_at__gt=F("opens_at")),
+                name="product_closes_after_it_opens",
+                violation_error_message="The sale must close after it opens.",
+            ),
+            models.CheckConstraint(condition=Q(price__gte=0), name="product_price_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def is_held_by_a_run(self, now: datetime) -> bool:
+        """Whether a load run is on, so that its stock must not be reset."""
+        return self.run_until is not None and self.run_until > now
+
+
+class Stock(models.Model):
+    """
+    The one row per product that counts.
+
+    Written only by guarded `update()`s whose row count decides, each with one
+    movement. Never by `save()`: a whole-row save erases concurrent sales.
+    """
+
+    product = models.OneToOneField(Product, on_delete=models.CASCADE, primary_key=True)
+    available = models.IntegerField(default=0)
+    version = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "stock"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(available__gte=0), name="stock_available_not_negative"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.available} available at version {self.version}"
+
+
+class Order(models.Model):
+    """One buyer's purchase; found again by its key forever."""
+
+    class Status(models.TextChoices):
+        CONFIRMED = "confirmed"
+
+    reference = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="orders")
+    buyer = models.CharField(max_length=48, help_text="user:<id> or guest:<uuid>")
+    key = models.UUIDField("idempotency key")
+    quantity = models.PositiveIntegerField()
+    unit_price = models.DecimalField(max_digits=10, decimal_places=2)
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.CONFIRMED)
+    strategy = models.CharField(max_length=32)
+    attempts = models.PositiveIntegerField(default=1, help_text="Transactions it took to sell.")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["-created_at"], name="order_newest_first")]
+        constraints = [
+            models.UniqueConstraint(fields=["buyer", "key"], name="order_one_per_buyer_and_key"),
+            models.CheckConstraint(condition=Q(quantity__gte=1), name="order_quantity_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.reference)
+
+    @property
+    def total(self) -> Decimal:
+        """Quantity times the price valid when it was sold, in euro."""
+        return self.quantity * self.unit_price
+
+
+class Movement(models.Model):
+    """One ledger row per write of a stock row: never changed, never deleted."""
+
+    class Kind(models.TextChoices):
+        SALE = "sale"
+        RESTOCK = "restock"
+        CORRECTION = "correction"
+        RESET = "reset"
+
+    product = models.ForeignKey(
+        Product, on_delete=models.PROTECT, related_name="movements", db_index=False
+    )
+    version = models.PositiveBigIntegerField()
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    delta = models.IntegerField()
+    available_after = models.IntegerField()
+    order = models.ForeignKey(
+        Order, on_delete=models.PROTECT, null=True, blank=True, related_name="movements"
+    )
+    reason = models.CharField(max_length=200, blank=True)
+    actor = models.CharField(max_length=64, help_text="Who wrote it: a buyer, a user, a command.")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["product", "version"], name="movement_one_per_product_and_version"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.delta:+d} to {self.available_after}"

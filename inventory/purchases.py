@@ -1,0 +1,100 @@
+"""The one service behind every purchase."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from django.core.cache import caches
+from django.utils import timezone
+
+from inventory import ledger, strategies
+from inventory.errors import InvalidPurchase, NotOpen, ProductNotFound, Refusal, StrategyUnavailable
+from inventory.ledger import PurchaseRequest, Receipt
+from inventory.models import Product
+
+TERMS_CACHE_S = 1
+"""A changed price, window or strategy reaches every web process within this."""
+MAX_QUANTITY = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaleTerms:
+    """How a product is sold just now; at most a second old."""
+
+    product_id: int
+    price: Decimal
+    strategy: str
+    is_lab: bool
+    opens_at: datetime | None
+    closes_at: datetime | None
+
+    def check_open(self, now: datetime) -> None:
+        """Raise NotOpen outside the sale window."""
+        if self.opens_at is not None and now < self.opens_at:
+            raise NotOpen(opens_at=self.opens_at)
+        if self.closes_at is not None and now >= self.closes_at:
+            raise NotOpen(closed_at=self.closes_at)
+
+
+def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt:
+    """
+    Sell `quantity` units to `buyer`, or find what `key` already bought.
+
+    Raises ProductNotFound, InvalidPurchase, KeyReused, StrategyUnavailable,
+    NotOpen, SoldOut, StockBusy (nothing sold, safe to retry) or OutcomeUnknown.
+    """
+    if not 1 <= quantity <= MAX_QUANTITY:
+        raise InvalidPurchase(
+            field="quantity", problem=f"Quantity must be between 1 and {MAX_QUANTITY}."
+        )
+    terms = sale_terms(slug)
+    strategy = strategies.usable(terms.strategy)
+    if strategy.lab_only and not terms.is_lab:
+        raise StrategyUnavailable(strategy=terms.strategy, reason="only lab products are sold so")
+    request = PurchaseRequest(
+        product_id=terms.product_id,
+        quantity=quantity,
+        buyer=buyer,
+        key=key,
+        unit_price=terms.price,
+        strategy=terms.strategy,
+    )
+    try:
+        terms.check_open(timezone.now())
+        return strategy.sell(request)
+    except Refusal:
+        earlier = ledger.find_receipt(request)
+        if earlier is None:
+            raise
+        return earlier
+
+
+def sale_terms(slug: str) -> SaleTerms:
+    """
+    Read a product's settings, from this process's memory where they are fresh.
+
+    Raises ProductNotFound.
+    """
+    cache = caches["process"]
+    terms: SaleTerms | None = cache.get(slug)
+    if terms is None:
+        terms = _read_terms(slug)
+        cache.set(slug, terms, TERMS_CACHE_S)
+    return terms
+
+
+def _read_terms(slug: str) -> SaleTerms:
+    product = Product.objects.filter(slug=slug).first()
+    if product is None:
+        raise ProductNotFound(slug=slug)
+    return SaleTerms(
+        product_id=product.pk,
+        price=product.price,
+        strategy=product.strategy,
+        is_lab=product.is_lab,
+        opens_at=product.opens_at,
+        closes_at=product.closes_at,
+    )

@@ -1,0 +1,187 @@
+"""
+Which database errors mean what, and how a sale is tried again.
+
+The one place for both. The meaning of each code, and what the server has
+already rolled back by then, is in the MariaDB and MySQL error references and
+SQLite's result codes.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from enum import Enum, auto
+
+import django.db
+from django.db import connection
+
+from inventory import ledger
+from inventory.errors import OutcomeUnknown, SoldOut, StockBusy
+from inventory.ledger import PurchaseRequest, Receipt
+
+logger = logging.getLogger(__name__)
+
+BUDGET_S = 6.0
+"""How long one sale may go on trying, below the 8 s that a request may take."""
+MOST_TRANSIENT_ERRORS = 5
+PAUSE_BASE_S = 0.02
+PAUSE_CAP_S = 0.25
+
+
+class Conflict(Exception):
+    """A rival wrote the stock row first: start again in a fresh transaction."""
+
+
+class CommitLost(Exception):
+    """The connection broke while committing: the sale may or may not be made."""
+
+
+class Verdict(Enum):
+    """What a database error means for the sale that met it."""
+
+    ROLLED_BACK = auto()
+    """The server undid the transaction: run it again."""
+    WAITED_TOO_LONG = auto()
+    """A lock or a connection was not to be had in time: once more at most, then busy."""
+    CONNECTION_LOST = auto()
+    """Before the commit nothing was sold; during it nobody knows."""
+    DUPLICATE = auto()
+    """The key already has an order, or this is a bug."""
+    GUARD_REACHED = auto()
+    """The CHECK constraint behind the guard said no: sold out, and an alarm."""
+    REFUSED = auto()
+    """Nothing was sold, and trying again at once would not help: busy."""
+    CANNOT_WRITE = auto()
+    """Full or read-only: busy, and an alarm."""
+    UNCLASSIFIED = auto()
+    """Not in the table: a bug, raised as it is."""
+
+
+MYSQL_VERDICTS = {
+    1213: Verdict.ROLLED_BACK,  # deadlock
+    1020: Verdict.ROLLED_BACK,  # record changed since the snapshot (MariaDB 11.6.2 on)
+    1305: Verdict.ROLLED_BACK,  # SAVEPOINT gone: consequence of 1213 in a nested block
+    1205: Verdict.WAITED_TOO_LONG,  # lock wait timeout; also NOWAIT on MariaDB
+    3572: Verdict.WAITED_TOO_LONG,  # NOWAIT on MySQL
+    1040: Verdict.WAITED_TOO_LONG,  # too many connections
+    1203: Verdict.WAITED_TOO_LONG,  # too many connections of this user
+    1226: Verdict.WAITED_TOO_LONG,  # this user's resource limit
+    2002: Verdict.WAITED_TOO_LONG,  # cannot connect (socket)
+    2003: Verdict.WAITED_TOO_LONG,  # cannot connect (TCP)
+    2006: Verdict.CONNECTION_LOST,  # server has gone away
+    2013: Verdict.CONNECTION_LOST,  # lost connection during query
+    1927: Verdict.CONNECTION_LOST,  # connection was killed (MariaDB)
+    1062: Verdict.DUPLICATE,
+    4025: Verdict.GUARD_REACHED,  # CHECK failed on MariaDB
+    3819: Verdict.GUARD_REACHED,  # CHECK failed on MySQL
+    1690: Verdict.GUARD_REACHED,  # unsigned underflow
+    1317: Verdict.REFUSED,  # query killed
+    1969: Verdict.REFUSED,  # max_statement_time (MariaDB)
+    3024: Verdict.REFUSED,  # max_execution_time (MySQL)
+    1206: Verdict.CANNOT_WRITE,  # lock table full
+    1114: Verdict.CANNOT_WRITE,  # table full
+    1021: Verdict.CANNOT_WRITE,  # disk full
+    1290: Verdict.CANNOT_WRITE,  # --read-only
+    1836: Verdict.CANNOT_WRITE,  # read-only mode
+    1792: Verdict.CANNOT_WRITE,  # read-only transaction
+}
+SQLITE_VERDICTS = {
+    5: Verdict.WAITED_TOO_LONG,  # SQLITE_BUSY
+    517: Verdict.ROLLED_BACK,  # SQLITE_BUSY_SNAPSHOT
+    6: Verdict.WAITED_TOO_LONG,  # SQLITE_LOCKED
+    2067: Verdict.DUPLICATE,  # SQLITE_CONSTRAINT_UNIQUE
+    1555: Verdict.DUPLICATE,  # SQLITE_CONSTRAINT_PRIMARYKEY
+    275: Verdict.GUARD_REACHED,  # SQLITE_CONSTRAINT_CHECK
+    9: Verdict.REFUSED,  # SQLITE_INTERRUPT
+    13: Verdict.CANNOT_WRITE,  # SQLITE_FULL
+    8: Verdict.CANNOT_WRITE,  # SQLITE_READONLY
+}
+
+
+def verdict_on(error: django.db.Error) -> Verdict:
+    """Classify a database error by its driver's code."""
+    cause = error.__cause__ or error
+    sqlite_code = getattr(cause, "sqlite_errorcode", None)
+    if sqlite_code is not None:
+        return SQLITE_VERDICTS.get(sqlite_code, Verdict.UNCLASSIFIED)
+    code = cause.args[0] if cause.args else 0
+    return MYSQL_VERDICTS.get(code, Verdict.UNCLASSIFIED)
+
+
+def settle(
+    sell_once: Callable[[PurchaseRequest, int], Receipt], request: PurchaseRequest
+) -> Receipt:
+    """
+    Run `sell_once` until the sale is made, refused, or its time is up.
+
+    Every attempt is a fresh transaction under the same key, so that even a
+    wrong classification could not sell twice. Raises SoldOut, StockBusy,
+    OutcomeUnknown, KeyReused.
+    """
+    transient_errors = 0
+    commit_lost = False
+    attempt = 0
+    try:
+        for attempt in _paced_attempts():
+            try:
+                return sell_once(request, attempt)
+            except Conflict:
+                continue
+            except CommitLost:
+                connection.close()
+                commit_lost = True
+                receipt = ledger.find_receipt(request)
+            except django.db.Error as error:
+                transient_errors += 1
+                receipt = _judge(error, request, attempt, transient_errors)
+            if receipt is not None:
+                return receipt
+        raise StockBusy(attempts=attempt)
+    except (StockBusy, django.db.Error) as error:
+        if commit_lost:
+            raise OutcomeUnknown from error
+        raise
+
+
+def _paced_attempts() -> Iterator[int]:
+    """Count attempts within the budget, with full-jitter pauses that grow."""
+    ends_at = time.monotonic() + BUDGET_S
+    attempt = 1
+    while True:
+        yield attempt
+        pause_s = random.uniform(0, min(PAUSE_CAP_S, PAUSE_BASE_S * 2 ** min(attempt, 16)))
+        if time.monotonic() + pause_s >= ends_at:
+            return
+        time.sleep(pause_s)
+        attempt += 1
+
+
+def _judge(
+    error: django.db.Error, request: PurchaseRequest, attempt: int, transient_errors: int
+) -> Receipt | None:
+    """Answer with an earlier sale, with None to try again, or by raising."""
+    match verdict_on(error):
+        case Verdict.DUPLICATE:
+            receipt = ledger.find_receipt(request)
+            if receipt is None:
+                raise error
+            return receipt
+        case Verdict.ROLLED_BACK if transient_errors < MOST_TRANSIENT_ERRORS:
+            return None
+        case Verdict.WAITED_TOO_LONG if transient_errors < 2:
+            return None
+        case Verdict.CONNECTION_LOST if transient_errors < MOST_TRANSIENT_ERRORS:
+            connection.close()
+            return None
+        case Verdict.GUARD_REACHED:
+            logger.error("A guard let a write through to the CHECK constraint: %s", error)
+            raise SoldOut(available=0) from error
+        case Verdict.CANNOT_WRITE:
+            logger.error("The database cannot take sales: %s", error)
+            raise StockBusy(attempts=attempt) from error
+        case Verdict.UNCLASSIFIED:
+            raise error
+        case _:
+            raise StockBusy(attempts=attempt) from error

@@ -1,0 +1,39 @@
+"""
+The ways of taking a unit, in the order a reader should meet them.
+
+Few buyers at once: `optimistic`. A crowd: `conditional_update`. A decision that
+needs to read the row first: `pessimistic`. Work beside the database that must
+not overlap: `redis_lock`. `unguarded` is the lab's control and oversells.
+docs/strategies.md says how to choose, with figures, and how to add one.
+"""
+
+from inventory.errors import StrategyUnavailable
+from inventory.strategies.base import Strategy
+from inventory.strategies.conditional_update import ConditionalUpdate
+from inventory.strategies.optimistic import Optimistic
+from inventory.strategies.pessimistic import Pessimistic
+from inventory.strategies.redis_lock import RedisLock
+from inventory.strategies.unguarded import Unguarded
+
+STRATEGIES: dict[str, Strategy] = {
+    "optimistic": Optimistic(),
+    "pessimistic": Pessimistic(),
+    "redis_lock": RedisLock(),
+    "conditional_update": ConditionalUpdate(),
+    "unguarded": Unguarded(),
+}
+
+
+def usable(name: str) -> Strategy:
+    """
+    Look a strategy up by its name.
+
+    Raises StrategyUnavailable when there is none of that name, or it cannot run here.
+    """
+    strategy = STRATEGIES.get(name)
+    if strategy is None:
+        raise StrategyUnavailable(strategy=name, reason="there is no strategy of that name")
+    reason = strategy.unavailable_reason()
+    if reason is not None:
+        raise StrategyUnavailable(strategy=name, reason=reason)
+    return strategy

@@ -1,0 +1,129 @@
+"""
+The purchase contract, said once.
+
+A strategy may assume that no transaction is open and that the request is valid.
+It must leave true, whatever happens: `available >= 0`; version + 1 and exactly
+one movement per write of the stock row; one order per buyer and key; stock,
+order and movement committed together or not at all.
+
+The last line of defence is the same in every strategy: the write is guarded and
+its row count decides. A lock only shortens the queue at that guard, so
+strategies may be mixed on one product.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import django.db
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F
+
+from inventory import ledger, retries
+from inventory.errors import SoldOut
+from inventory.ledger import PurchaseRequest, Receipt
+from inventory.models import Stock
+
+__all__ = [
+    "PurchaseRequest",
+    "Receipt",
+    "Strategy",
+    "read_stock",
+    "sale_transaction",
+    "take_at_version",
+]
+
+
+# Argument: product. Without a lock: the row as last committed, or as this transaction wrote it.
+READ_STOCK = "SELECT available, version FROM inventory_stock WHERE product_id = %s"
+
+
+class Strategy(ABC):
+    """A way of taking units from the stock row under contention."""
+
+    label: ClassVar[str]
+    needs_redis: ClassVar[bool] = False
+    needs_row_locks: ClassVar[bool] = False
+    lab_only: ClassVar[bool] = False
+
+    @abstractmethod
+    def sell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
+        """
+        Try once, in a transaction of its own; `attempt` counts from 1.
+
+        Raises SoldOut, or Conflict when a rival was faster; database errors
+        pass through, for `sell` to judge.
+        """
+
+    def sell(self, request: PurchaseRequest) -> Receipt:
+        """
+        Sell, trying again where that is safe and useful.
+
+        Raises SoldOut, StockBusy (nothing sold, safe to retry) or
+        OutcomeUnknown (ask again with the same key).
+        """
+        return retries.settle(self.sell_once, request)
+
+    def unavailable_reason(self) -> str | None:
+        """Say what is missing for this strategy to run here, or None."""
+        if self.needs_redis and "locks" not in settings.CACHES:
+            return "it needs Redis, and REDIS_URL is not set"
+        return None
+
+    def remark(self) -> str | None:
+        """Say what is different about it here, or None."""
+        if self.needs_row_locks and not connection.features.has_select_for_update:
+            return "no row locks here: one writer at a time instead"
+        return None
+
+
+def read_stock(product_id: int) -> Stock:
+    """Read the stock row, without a lock and without the price of compiling a query."""
+    with connection.cursor() as cursor:
+        cursor.execute(READ_STOCK, [product_id])
+        available, version = cursor.fetchone() or (0, 0)
+    return Stock(product_id=product_id, available=available, version=version)
+
+
+def take_at_version(request: PurchaseRequest, seen: Stock, attempt: int) -> Receipt:
+    """
+    Take the units where the stock row still has the version seen, and record the sale.
+
+    Raises SoldOut when what was seen is not enough, Conflict when a rival was faster.
+    """
+    if seen.available < request.quantity:
+        raise SoldOut(available=seen.available)
+    written = Stock.objects.filter(
+        product_id=request.product_id, version=seen.version, available__gte=request.quantity
+    ).update(available=F("available") - request.quantity, version=F("version") + 1)
+    if not written:
+        raise retries.Conflict
+    return ledger.record_sale(
+        request,
+        version=seen.version + 1,
+        available_after=seen.available - request.quantity,
+        attempts=attempt,
+    )
+
+
+@contextmanager
+def sale_transaction() -> Iterator[None]:
+    """
+    Open the sale's own transaction; it refuses to nest in another.
+
+    Raises CommitLost when the connection broke while committing, so that
+    nobody can say whether the sale was made.
+    """
+    committing = False
+    try:
+        with transaction.atomic(durable=True):
+            yield
+            committing = True
+    except django.db.Error as error:
+        if committing and retries.verdict_on(error) is retries.Verdict.CONNECTION_LOST:
+            raise retries.CommitLost from error
+        raise

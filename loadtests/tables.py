@@ -1,0 +1,173 @@
+"""Results as people read them: on the terminal and in Markdown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from statistics import median
+from typing import Any, TextIO
+
+from loadtests.models import LoadRun
+
+HEADER = (
+    "strategy",
+    "sold",
+    "sold out",
+    "busy",
+    "failed",
+    "sales/s",
+    "of ceiling",
+    "p50 ms",
+    "p95 ms",
+    "p99 ms",
+    "tries",
+    "audit",
+)
+
+
+def row(strategy: str, results: Sequence[dict[str, Any]], ceiling_per_s: float | None) -> list[str]:
+    """One strategy's line: medians over its rounds, the spread behind the speed."""
+    if strategy == "unguarded":
+        return _control_row(results)
+    trusted = [result for result in results if result["audit"]["ok"]]
+    speeds = [r["sales_per_s"] for r in trusted if r["sales_per_s"]]
+    whole = len(trusted) == len(results)
+    latencies = [r["latency_ms"]["sold"] for r in trusted if r["latency_ms"]["sold"]]
+    times = [
+        f"{median(t[p] for t in latencies):.0f}" if latencies else "–"
+        for p in ("p50", "p95", "p99")
+    ]
+    share = f"{median(speeds) / ceiling_per_s:.0%}" if whole and speeds and ceiling_per_s else "–"
+    tries = [r["attempts_mean"] for r in results if r["attempts_mean"]]
+    return [
+        strategy,
+        _spread([r["sold"] for r in results]),
+        _spread([r["refused"].get("sold_out", 0) for r in results]),
+        _spread([r["busy"] for r in results]),
+        _spread([r["failed"] for r in results]),
+        _spread(speeds, digits=0) if whole else "–",
+        share,
+        *times,
+        f"{median(tries):.1f}" if tries else "–",
+        "clean" if whole else _verdict(results),
+    ]
+
+
+def unavailable_row(strategy: str, reason: str) -> list[str]:
+    """A strategy that cannot run here, with the reason where the audit would be."""
+    return [strategy, *["–"] * (len(HEADER) - 2), f"not run: {reason}"]
+
+
+def _control_row(results: Sequence[dict[str, Any]]) -> list[str]:
+    """The control has no speed to show: only whether it oversold."""
+    oversold = [result["oversold"] for result in results]
+    verdict = f"oversold {_spread(oversold)}, as it must" if min(oversold) else "did NOT oversell"
+    filler = ["–"] * (len(HEADER) - 3)
+    return ["unguarded (control)", _spread([r["sold"] for r in results]), *filler, verdict]
+
+
+def _verdict(results: Sequence[dict[str, Any]]) -> str:
+    codes = sorted({f["code"] for r in results for f in r["audit"]["findings"]})
+    return "FAILED: " + ", ".join(codes)
+
+
+def _spread(values: Sequence[float], digits: int = 0) -> str:
+    if not values:
+        return "–"
+    low, middle, high = min(values), median(values), max(values)
+    if low == high:
+        return f"{middle:.{digits}f}"
+    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def terminal(rows: Sequence[Sequence[str]]) -> str:
+    """Align columns for a terminal."""
+    table = [HEADER, *rows]
+    widths = [max(len(line[column]) for line in table) for column in range(len(HEADER))]
+    lines = []
+    for line in table:
+        cells = [
+            cell.ljust(width) if column in (0, len(HEADER) - 1) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join([lines[0], "─" * max(map(len, lines)), *lines[1:]])
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """The same table for a document."""
+    rule = ["---"] + ["---:"] * (len(HEADER) - 2) + ["---"]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [HEADER, rule, *rows])
+
+
+def no_clear_winner(results: dict[str, list[dict[str, Any]]]) -> str:
+    """Say which of the fastest cannot be told apart: their rounds overlap."""
+    ranges = {
+        name: [r["sales_per_s"] for r in rounds]
+        for name, rounds in results.items()
+        if name != "unguarded" and all(r["audit"]["ok"] and r["sales_per_s"] for r in rounds)
+    }
+    if len(ranges) < 2:
+        return ""
+    ranked = sorted(ranges, key=lambda name: -median(ranges[name]))
+    if len(ranges[ranked[0]]) < 2:
+        return "One round: differences may be chance."
+    level = [n for n in ranked[1:] if max(ranges[n]) >= min(ranges[ranked[0]])]
+    if not level:
+        return f"Fastest: {ranked[0]}; its slowest round beats every other's fastest."
+    return f"No significant difference between {ranked[0]} and {', '.join(level)}: rounds overlap."
+
+
+class ProgressBar:
+    """One line that redraws itself on a terminal, and nothing elsewhere."""
+
+    WIDTH = 30
+
+    def __init__(self, title: str, stream: TextIO = sys.stderr) -> None:
+        self.title = title
+        self.stream = stream
+
+    def __call__(self, done: int, of: int) -> None:
+        """Show `done` of `of` buyers."""
+        if self.stream.isatty():
+            done = min(done, of)
+            filled = self.WIDTH * done // of
+            bar = "█" * filled + "░" * (self.WIDTH - filled)
+            self.stream.write(f"\r\033[K{self.title} {bar} {done}/{of}")
+            self.stream.flush()
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self.stream.isatty():
+            self.stream.write("\r\033[K")
+            self.stream.flush()
+
+
+def summary(run: LoadRun) -> str:
+    """One run in a few lines."""
+    result = run.result
+    sold = result["latency_ms"]["sold"]
+    how = f"within {run.within_s:g} s" if run.within_s else f"{run.concurrency} at a time"
+    refused = ", ".join(f"{count} {reason}" for reason, count in result["refused"].items())
+    lines = [
+        f"{run.strategy} on {run.database}, {run.server}: {run.units} units,"
+        f" {run.buyers} buyers, {how}",
+        f"  sold {run.sold}, refused {refused or 0}, busy {result['busy']},"
+        f" failed {result['failed']}, oversold {run.oversold}, undersold {result['undersold']}",
+    ]
+    if result["audit"]["ok"]:
+        lines.append(
+            f"  {run.sales_per_s or 0:g} sales/s; sold within"
+            f" p50 {sold.get('p50', 0):g}, p95 {sold.get('p95', 0):g},"
+            f" p99 {sold.get('p99', 0):g}, max {sold.get('max', 0):g} ms;"
+            f" {result['attempts_mean'] or 0:g} tries a sale"
+        )
+        lines.append("  audit clean")
+    for finding in result["audit"]["findings"][:10]:
+        lines.append(f"  AUDIT {finding['code']}: {finding['text']}")
+    hidden = len(result["audit"]["findings"]) - 10
+    if hidden > 0:
+        lines.append(f"  … and {hidden} more findings")
+    if result["generator_saturated"]:
+        lines.append(f"  note: the generator was at {result['generator_cpu_percent']} % of a core")
+    return "\n".join(lines)

@@ -1,0 +1,135 @@
+"""The one map from what inventory raises to what HTTP answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import django.db
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.utils.cache import patch_vary_headers
+
+from inventory.errors import (
+    InvalidPurchase,
+    InventoryError,
+    KeyReused,
+    NotOpen,
+    OutcomeUnknown,
+    ProductNotFound,
+    SoldOut,
+    StockBusy,
+    StrategyUnavailable,
+)
+from inventory.retries import Verdict, verdict_on
+
+RETRY_AFTER_S = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How one kind of error is told to a client."""
+
+    status: int
+    code: str
+    title: str
+    retry: bool = False
+
+
+ANSWERS: dict[type[InventoryError], Answer] = {
+    InvalidPurchase: Answer(status=400, code="invalid", title="Invalid request"),
+    ProductNotFound: Answer(status=404, code="not_found", title="Not found"),
+    SoldOut: Answer(status=409, code="sold_out", title="Sold out"),
+    NotOpen: Answer(status=409, code="not_open", title="Not on sale"),
+    KeyReused: Answer(status=422, code="key_reused", title="Key already used"),
+    StockBusy: Answer(status=503, code="busy", title="Busy", retry=True),
+    OutcomeUnknown: Answer(status=503, code="outcome_unknown", title="Outcome unknown", retry=True),
+    StrategyUnavailable: Answer(status=503, code="unavailable", title="Not available here"),
+}
+
+
+def answer_to(error: InventoryError) -> Answer:
+    """Look up how to tell this error."""
+    return ANSWERS[type(error)]
+
+
+def wants_json(request: HttpRequest) -> bool:
+    """Whether the client asked for JSON rather than a page."""
+    return request.get_preferred_type(["text/html", "application/json"]) == "application/json"
+
+
+def problem(answer: Answer, detail: str, **facts: object) -> HttpResponse:
+    """Answer with an RFC 9457 problem that carries a `code` and the facts given."""
+    body = {"title": answer.title, "status": answer.status, "code": answer.code, "detail": detail}
+    response = JsonResponse(
+        {**body, **facts}, status=answer.status, content_type="application/problem+json"
+    )
+    return with_retry_header(response, answer)
+
+
+def facts_of(error: InventoryError) -> dict[str, object]:
+    """The facts an error carries that a client can use."""
+    match error:
+        case InvalidPurchase():
+            return {"field": error.field}
+        case SoldOut():
+            return {"available": error.available}
+        case NotOpen(opens_at=opens_at) if opens_at is not None:
+            return {"opens_at": opens_at.isoformat()}
+    return {}
+
+
+def with_retry_header(response: HttpResponse, answer: Answer) -> HttpResponse:
+    """Tell the client when to try again, where that is of use."""
+    if answer.retry:
+        response["Retry-After"] = str(RETRY_AFTER_S)
+    patch_vary_headers(response, ["Accept"])
+    return response
+
+
+def message_page(request: HttpRequest, answer: Answer, detail: str) -> HttpResponse:
+    """Say it as JSON or as a plain page of its own."""
+    if wants_json(request):
+        return problem(answer, detail)
+    context = {"answer": answer, "detail": detail}
+    response = render(request, "shop/message.html", context, status=answer.status)
+    return with_retry_header(response, answer)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer for an address, product or order that is not there."""
+    return message_page(request, ANSWERS[ProductNotFound], "There is nothing at this address.")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer for a bug; it is in the log."""
+    answer = Answer(status=500, code="error", title="Something went wrong")
+    return message_page(
+        request, answer, "This is our mistake. Your orders page shows what you own."
+    )
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer for a form whose token is missing or old."""
+    answer = Answer(status=403, code="csrf", title="Please reload the page")
+    return message_page(
+        request, answer, "The page was too old to be used. Reload it and try again."
+    )
+
+
+class DatabaseOutageMiddleware:
+    """Answers 503 when the database cannot be reached, instead of a stack trace."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Pass the request on."""
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Answer for an outage; leave every other error to Django."""
+        if not isinstance(error, django.db.Error) or verdict_on(error) is Verdict.UNCLASSIFIED:
+            return None
+        detail = "The shop cannot reach its books right now. Try again in a moment."
+        return message_page(request, ANSWERS[StockBusy], detail)

@@ -1,0 +1,20 @@
+"""Every address of the shop."""
+
+from django.contrib import admin
+from django.urls import path
+
+from shop import health, views
+
+urlpatterns = [
+    path("", views.product_list, name="product-list"),
+    path("products/<slug:slug>/", views.product_page, name="product"),
+    path("products/<slug:slug>/buy/", views.buy, name="buy"),
+    path("products/<slug:slug>/stock/", views.live_stock, name="stock"),
+    path("orders/", views.order_list, name="order-list"),
+    path("orders/<uuid:reference>/", views.order_page, name="order"),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    path("admin/", admin.site.urls),
+]
+handler404 = "shop.refusals.not_found"
+handler500 = "shop.refusals.server_error"

@@ -1,0 +1,121 @@
+"""Views: parse, one call, reply."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST, require_safe
+
+from inventory.errors import InvalidPurchase, InventoryError
+from inventory.ledger import Receipt
+from inventory.models import Order, Product
+from inventory.purchases import purchase
+from shop import refusals
+from shop.buyers import identified
+from shop.forms import PurchaseForm
+
+
+@require_safe
+@identified
+def product_list(request: HttpRequest, buyer: str) -> HttpResponse:
+    """List what is sold, with its stock."""
+    products = Product.objects.for_sale().select_related("stock")
+    return render(request, "shop/product_list.html", {"products": products, "now": timezone.now()})
+
+
+@require_safe
+@identified
+def product_page(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
+    """Show one product and its buy form, with a fresh key in it."""
+    return _product_page(request, slug, key=uuid.uuid4())
+
+
+@require_POST
+@identified
+def buy(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
+    """Buy; answer with the order, or with why not."""
+    try:
+        quantity, key = _parse(request)
+        receipt = purchase(slug=slug, quantity=quantity, buyer=buyer, key=key)
+    except InventoryError as error:
+        return _refused(request, slug, error)
+    return _sold(request, receipt)
+
+
+@require_GET
+def live_stock(request: HttpRequest, slug: str) -> HttpResponse:
+    """Tell what the stock row says now."""
+    product = get_object_or_404(Product.objects.select_related("stock"), slug=slug)
+    return JsonResponse({"available": product.stock.available, "version": product.stock.version})
+
+
+@require_safe
+@identified
+def order_list(request: HttpRequest, buyer: str) -> HttpResponse:
+    """List the buyer's own orders."""
+    orders = Order.objects.filter(buyer=buyer).select_related("product")
+    return render(request, "shop/order_list.html", {"orders": orders})
+
+
+@require_safe
+@identified
+def order_page(request: HttpRequest, buyer: str, reference: uuid.UUID) -> HttpResponse:
+    """Show one of the buyer's own orders; anyone else's is not found."""
+    orders = Order.objects.select_related("product")
+    order = get_object_or_404(orders, reference=reference, buyer=buyer)
+    return render(request, "shop/order.html", {"order": order})
+
+
+def _parse(request: HttpRequest) -> tuple[int, uuid.UUID]:
+    data = request.POST.dict()
+    if "Idempotency-Key" in request.headers:
+        data["key"] = request.headers["Idempotency-Key"]
+    form = PurchaseForm(data)
+    if not form.is_valid():
+        field, problems = next(iter(form.errors.items()))
+        raise InvalidPurchase(field=field, problem=str(problems[0]))
+    return form.cleaned_data["quantity"], form.cleaned_data["key"]
+
+
+def _sold(request: HttpRequest, receipt: Receipt) -> HttpResponse:
+    if not refusals.wants_json(request):
+        return redirect("order", reference=receipt.order)
+    body = {
+        "order": str(receipt.order),
+        "status": receipt.status,
+        "quantity": receipt.quantity,
+        "stock_version": receipt.stock_version,
+        "available": receipt.available,
+    }
+    response = JsonResponse(body, status=200 if receipt.replayed else 201)
+    if receipt.replayed:
+        response["Idempotent-Replayed"] = "true"
+    return response
+
+
+def _refused(request: HttpRequest, slug: str, error: InventoryError) -> HttpResponse:
+    answer = refusals.answer_to(error)
+    if refusals.wants_json(request):
+        return refusals.problem(answer, str(error), **refusals.facts_of(error))
+    key = _key_to_offer_again(request, answer)
+    response = _product_page(request, slug, key=key, status=answer.status, refusal=str(error))
+    return refusals.with_retry_header(response, answer)
+
+
+def _key_to_offer_again(request: HttpRequest, answer: refusals.Answer) -> uuid.UUID:
+    """Keep the key where the same purchase should be asked for again."""
+    try:
+        return uuid.UUID(request.POST.get("key", "")) if answer.retry else uuid.uuid4()
+    except ValueError:
+        return uuid.uuid4()
+
+
+def _product_page(
+    request: HttpRequest, slug: str, *, key: uuid.UUID, status: int = 200, refusal: str = ""
+) -> HttpResponse:
+    product = get_object_or_404(Product.objects.select_related("stock"), slug=slug)
+    context = {"product": product, "key": key, "refusal": refusal, "now": timezone.now()}
+    return render(request, "shop/product.html", context, status=status)
