@@ -49,7 +49,7 @@ stop() { # end the process of $VAR/pids/$1.pid, if it is ours
 }
 
 secret() { # a secret of this checkout, made once: $VAR/$1
-  [ -s "$VAR/$1" ] || (umask 077 && python3 -c 'import secrets; print(secrets.token_urlsafe(36))' >"$VAR/$1")
+  [ -s "$VAR/$1" ] || (umask 077 && python3 -c 'import secrets; print(secrets.token_urlsafe(48))' >"$VAR/$1")
   cat "$VAR/$1"
 }
 

@@ -1,0 +1,36 @@
+# The few words people type. DB=embedded (default: SQLite and a Valkey from a wheel) or DB=mariadb.
+DB ?= embedded
+export DB
+MAKEFLAGS += --no-print-directory
+
+help:  ## Say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
+	@echo
+	@echo "DB=mariadb runs demo, compare, serve and services on MariaDB and Redis, started under var/."
+
+demo:  ## From a bare clone to a running sale: install, sell, print the table, leave the shop up
+	@bin/bootstrap && bin/services start && bin/demo
+
+test:  ## Run the whole suite, embedded and on MariaDB + Redis
+	@bin/bootstrap --dev && bin/test
+
+compare:  ## The original experiment: every strategy, in repeated rounds
+	@bin/bootstrap && bin/services start && bin/manage migrate --verbosity 0 && bin/manage compare_strategies
+
+serve:  ## Serve the shop until Ctrl-C
+	@bin/bootstrap && bin/services start && bin/shop serve
+
+services:  ## Start the database and Redis under var/ and say where they are
+	@bin/bootstrap && bin/services start && cat var/$(DB).env
+
+stop:  ## Stop the shop and the services under var/
+	@bin/shop stop; bin/services stop
+
+lint:  ## Check style, types, imports and migrations
+	@bin/bootstrap --dev && bin/lint
+
+format:  ## Format the code
+	@bin/bootstrap --dev && .venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .
+
+.PHONY: help demo test compare serve services stop lint format
+.DEFAULT_GOAL := help

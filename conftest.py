@@ -1,0 +1,108 @@
+"""What every test may use; which database they run on is the environment's choice."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.cache import caches
+from django.db import connection
+
+from inventory import ledger
+from inventory.ledger import Receipt
+from inventory.models import Movement, Product
+from inventory.purchases import purchase
+from inventory.strategies import STRATEGIES
+
+MakeProduct = Callable[..., Product]
+Buy = Callable[..., Receipt]
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """Keep SQLite's test database in a file: threads and servers share it."""
+    if connection.vendor == "sqlite":
+        path = str(settings.BASE_DIR / "var" / f"test-{os.getpid()}.sqlite3")
+        settings.DATABASES["default"]["TEST"]["NAME"] = path
+
+
+@pytest.fixture(autouse=True)
+def _fresh_memory() -> None:
+    """Forget the sale terms of the test before."""
+    caches["process"].clear()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what cannot run here, out loud; in CI, on MariaDB, fail instead."""
+    lacking = []
+    if item.get_closest_marker("mariadb") and connection.vendor != "mysql":
+        if os.environ.get("LASTUNIT_DB") == "mariadb":
+            pytest.fail("this suite is to run on MariaDB, but DATABASE_URL names another database")
+        pytest.skip("needs MariaDB or MySQL: runs in the second half of make test")
+    if item.get_closest_marker("redis") and "locks" not in settings.CACHES:
+        lacking.append("REDIS_URL")
+    if lacking and os.environ.get("CI") == "true":
+        pytest.fail(f"CI must have {', '.join(lacking)}")
+    if lacking:
+        pytest.skip(f"needs {', '.join(lacking)}")
+
+
+@pytest.fixture
+def make_product() -> MakeProduct:
+    """Make products with units, at version 1 (or 0 without units)."""
+
+    def make(slug: str = "lamp", *, units: int = 10, **fields: Any) -> Product:
+        values = {"name": slug.title(), "price": Decimal("12.50"), **fields}
+        product = Product.objects.create(slug=slug, **values)
+        ledger.open_stock(product_id=product.pk)
+        if units:
+            ledger.adjust(
+                product_id=product.pk,
+                delta=units,
+                kind=Movement.Kind.RESTOCK,
+                reason="for the test",
+                actor="test",
+            )
+        return product
+
+    return make
+
+
+@pytest.fixture
+def buy() -> Buy:
+    """Buy with defaults: one unit, a buyer and a key of its own."""
+
+    def buy_one(
+        product: Product,
+        *,
+        quantity: int = 1,
+        buyer: str | None = None,
+        key: uuid.UUID | None = None,
+    ) -> Receipt:
+        return purchase(
+            slug=product.slug,
+            quantity=quantity,
+            buyer=buyer or f"guest:{uuid.uuid4().hex}",
+            key=key or uuid.uuid4(),
+        )
+
+    return buy_one
+
+
+SAFE = [name for name in STRATEGIES if name != "unguarded"]
+
+
+@pytest.fixture(params=SAFE)
+def strategy(request: pytest.FixtureRequest) -> str:
+    """Each strategy that keeps the promise."""
+    reason = STRATEGIES[request.param].unavailable_reason()
+    if reason is not None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must run {request.param}, but {reason}")
+        pytest.skip(reason)
+    return request.param

@@ -1,0 +1,221 @@
+"""The operator's desk: stock is looked at here, and moved only through the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from inventory import ledger
+from inventory.errors import InventoryError
+from inventory.ledger import MAX_UNITS
+from inventory.models import Movement, Order, Product
+from inventory.strategies import STRATEGIES
+
+STRATEGY_CHOICES = [(name, f"{strategy.label} ({name})") for name, strategy in STRATEGIES.items()]
+
+
+class ProductForm(forms.ModelForm):
+    """A product's settings; its stock is no part of them."""
+
+    strategy = forms.ChoiceField(choices=STRATEGY_CHOICES, initial="conditional_update")
+
+    class Meta:
+        model = Product
+        fields = (
+            "name",
+            "slug",
+            "description",
+            "price",
+            "opens_at",
+            "closes_at",
+            "strategy",
+            "is_lab",
+        )
+
+
+class AdjustmentForm(forms.Form):
+    """Units to add or take, and why."""
+
+    delta = forms.IntegerField(
+        label="Change by",
+        min_value=-MAX_UNITS,
+        max_value=MAX_UNITS,
+        help_text="Units: +20 adds, -3 takes away. Sales go on meanwhile.",
+    )
+    kind = forms.ChoiceField(
+        choices=[
+            (Movement.Kind.RESTOCK, "Restock: units have arrived"),
+            (Movement.Kind.CORRECTION, "Correction: the count was wrong"),
+        ]
+    )
+    reason = forms.CharField(max_length=200)
+
+
+class ResetForm(forms.Form):
+    """Units to be available afterwards, why, and that it is meant."""
+
+    units = forms.IntegerField(label="Reset to", min_value=0, max_value=MAX_UNITS)
+    reason = forms.CharField(max_length=200)
+    confirm = forms.BooleanField(label="Yes, forget the present count")
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """History: looked at, never written."""
+
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds to it by hand."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody changes it."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody deletes from it."""
+        return False
+
+
+@admin.register(Product)
+class ProductAdmin(admin.ModelAdmin):
+    """Products with their stock; the counts are read-only."""
+
+    form = ProductForm
+    list_display = ("name", "price", "strategy", "available", "version", "opens_at", "closes_at")
+    list_filter = ("is_lab", "strategy")
+    list_select_related = ("stock",)
+    search_fields = ("name", "slug")
+    prepopulated_fields = {"slug": ("name",)}
+    readonly_fields = ("available", "version")
+    actions = ("adjust_stock", "reset_stock")
+
+    @admin.display(ordering="stock__available")
+    def available(self, product: Product) -> int:
+        """Units left to sell."""
+        return product.stock.available if hasattr(product, "stock") else 0
+
+    @admin.display(ordering="stock__version")
+    def version(self, product: Product) -> int:
+        """How often the stock row was written."""
+        return product.stock.version if hasattr(product, "stock") else 0
+
+    def has_delete_permission(self, request: HttpRequest, obj: Product | None = None) -> bool:
+        """A product's books are kept; close its sale instead."""
+        return False
+
+    def save_model(
+        self, request: HttpRequest, obj: Product, form: forms.ModelForm[Product], change: bool
+    ) -> None:
+        """Write only what was edited, and give a new product its stock row."""
+        obj.save(update_fields=form.changed_data if change else None)
+        ledger.open_stock(product_id=obj.pk)
+
+    @admin.action(description="Restock or correct by a number…", permissions=["change"])
+    def adjust_stock(
+        self, request: HttpRequest, queryset: QuerySet[Product]
+    ) -> HttpResponse | None:
+        """Ask by how much and why, then write one movement per product."""
+
+        def adjust(product: Product, answers: dict[str, Any]) -> str:
+            ledger.adjust(
+                product_id=product.pk,
+                delta=answers["delta"],
+                kind=Movement.Kind(answers["kind"]),
+                reason=answers["reason"],
+                actor=f"user:{request.user.pk}",
+            )
+            return f"{answers['kind']} {answers['delta']:+d}: {answers['reason']}"
+
+        return self._ask_and_apply(request, queryset, "adjust_stock", AdjustmentForm, adjust)
+
+    @admin.action(description="Reset to a number…", permissions=["change"])
+    def reset_stock(self, request: HttpRequest, queryset: QuerySet[Product]) -> HttpResponse | None:
+        """Ask to which number and why, then write one movement per product."""
+
+        def reset(product: Product, answers: dict[str, Any]) -> str:
+            ledger.reset(
+                slugs=[product.slug],
+                units=answers["units"],
+                reason=answers["reason"],
+                actor=f"user:{request.user.pk}",
+            )
+            return f"reset to {answers['units']}: {answers['reason']}"
+
+        return self._ask_and_apply(request, queryset, "reset_stock", ResetForm, reset)
+
+    def _ask_and_apply(
+        self,
+        request: HttpRequest,
+        products: QuerySet[Product],
+        action: str,
+        form_class: type[forms.Form],
+        apply: Callable[[Product, dict[str, Any]], str],
+    ) -> HttpResponse | None:
+        form = form_class(request.POST if "apply" in request.POST else None)
+        if not form.is_valid():
+            title = dict(self.get_action_choices(request))[action].rstrip("…")
+            context = {
+                **self.admin_site.each_context(request),
+                "title": title,
+                "opts": self.model._meta,
+                "products": products.select_related("stock"),
+                "form": form,
+                "action": action,
+            }
+            return render(request, "inventory/stock_action.html", context)
+        for product in products:
+            try:
+                done = apply(product, form.cleaned_data)
+            except InventoryError as error:
+                self.message_user(request, f"{product}: {error}", messages.ERROR)
+            else:
+                self.log_change(request, product, done)
+                self.message_user(request, f"{product}: {done}", messages.SUCCESS)
+        return None
+
+
+@admin.register(Order)
+class OrderAdmin(ReadOnlyAdmin):
+    """Every sale that was made."""
+
+    list_display = (
+        "reference",
+        "product",
+        "quantity",
+        "unit_price",
+        "status",
+        "buyer",
+        "strategy",
+        "attempts",
+        "created_at",
+    )
+    list_filter = ("product", "status", "strategy")
+    list_select_related = ("product",)
+    search_fields = ("reference", "buyer", "key")
+
+
+@admin.register(Movement)
+class MovementAdmin(ReadOnlyAdmin):
+    """Every write of a stock row."""
+
+    list_display = (
+        "product",
+        "version",
+        "kind",
+        "delta",
+        "available_after",
+        "reason",
+        "actor",
+        "order",
+        "created_at",
+    )
+    list_filter = ("product", "kind")
+    list_select_related = ("product", "order")
+    search_fields = ("reason", "actor")

@@ -1,0 +1,170 @@
+"""The purchase contract, for every strategy."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from django.db import transaction
+
+from conftest import Buy, MakeProduct
+from inventory import ledger, strategies
+from inventory.audit import audit, read_books
+from inventory.errors import KeyReused, SoldOut
+from inventory.models import Movement, Order, Stock
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def stock_of(product_id: int) -> tuple[int, int]:
+    return Stock.objects.values_list("available", "version").get(product_id=product_id)
+
+
+def test_sells_a_unit_and_keeps_all_three_books(
+    strategy: str, make_product: MakeProduct, buy: Buy
+) -> None:
+    product = make_product(units=10, strategy=strategy)
+
+    receipt = buy(product, quantity=3, buyer="guest:ada")
+
+    order = Order.objects.get()
+    sale = Movement.objects.get(kind=Movement.Kind.SALE)
+    assert stock_of(product.pk) == (7, 2)
+    assert (receipt.order, receipt.available, receipt.stock_version) == (order.reference, 7, 2)
+    assert not receipt.replayed
+    assert (order.buyer, order.quantity, order.strategy) == ("guest:ada", 3, strategy)
+    assert order.unit_price == product.price
+    assert order.attempts == 1
+    assert (sale.order_id, sale.delta, sale.available_after, sale.version) == (
+        order.reference,
+        -3,
+        7,
+        2,
+    )
+    assert audit(read_books(product.pk)) == []
+
+
+def test_sells_the_last_unit_and_then_no_more(
+    strategy: str, make_product: MakeProduct, buy: Buy
+) -> None:
+    product = make_product(units=2, strategy=strategy)
+
+    buy(product, quantity=2)
+
+    with pytest.raises(SoldOut) as refusal:
+        buy(product)
+    assert refusal.value.available == 0
+    assert stock_of(product.pk) == (0, 2)
+    assert Order.objects.count() == 1
+
+
+def test_refuses_more_than_there_is_and_writes_nothing(
+    strategy: str, make_product: MakeProduct, buy: Buy
+) -> None:
+    product = make_product(units=2, strategy=strategy)
+
+    with pytest.raises(SoldOut) as refusal:
+        buy(product, quantity=3)
+
+    assert refusal.value.available == 2
+    assert stock_of(product.pk) == (2, 1)
+    assert not Order.objects.exists()
+    assert Movement.objects.count() == 1
+
+
+def test_answers_the_same_key_with_the_same_sale(
+    strategy: str, make_product: MakeProduct, buy: Buy
+) -> None:
+    product = make_product(units=5, strategy=strategy)
+    key = uuid.uuid4()
+
+    first = buy(product, buyer="guest:ada", key=key)
+    buy(product)
+    again = buy(product, buyer="guest:ada", key=key)
+
+    assert again.replayed
+    assert (again.order, again.available, again.stock_version) == (
+        first.order,
+        first.available,
+        first.stock_version,
+    )
+    assert stock_of(product.pk) == (3, 3)
+
+
+def test_finds_the_order_by_its_key_when_sold_out_by_then(
+    strategy: str, make_product: MakeProduct, buy: Buy
+) -> None:
+    product = make_product(units=1, strategy=strategy)
+    key = uuid.uuid4()
+
+    first = buy(product, buyer="guest:ada", key=key)
+
+    assert buy(product, buyer="guest:ada", key=key).order == first.order
+
+
+def test_the_same_key_of_another_buyer_is_another_purchase(
+    strategy: str, make_product: MakeProduct, buy: Buy
+) -> None:
+    product = make_product(units=5, strategy=strategy)
+    key = uuid.uuid4()
+
+    mine = buy(product, buyer="guest:ada", key=key)
+    yours = buy(product, buyer="guest:bob", key=key)
+
+    assert mine.order != yours.order
+
+
+def test_refuses_a_key_that_names_another_purchase(
+    strategy: str, make_product: MakeProduct, buy: Buy
+) -> None:
+    product = make_product(units=5, strategy=strategy)
+    key = uuid.uuid4()
+    buy(product, buyer="guest:ada", key=key)
+
+    with pytest.raises(KeyReused):
+        buy(product, buyer="guest:ada", key=key, quantity=2)
+
+    assert stock_of(product.pk) == (4, 2)
+
+
+def test_refuses_to_run_inside_another_transaction(
+    strategy: str, make_product: MakeProduct, buy: Buy
+) -> None:
+    """A lock released before the outer commit would let the next buyer read old stock."""
+    product = make_product(units=5, strategy=strategy)
+
+    with (
+        pytest.raises(RuntimeError, match="durable"),
+        transaction.atomic(),
+    ):
+        buy(product)
+
+    assert stock_of(product.pk) == (5, 1)
+
+
+def test_loses_nothing_when_recording_the_sale_fails(
+    strategy: str, make_product: MakeProduct, buy: Buy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = make_product(units=5, strategy=strategy)
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger, "_insert", fail)
+        with pytest.raises(RuntimeError, match="power cut"):
+            buy(product)
+
+    assert stock_of(product.pk) == (5, 1)
+    assert not Order.objects.exists()
+    assert buy(product).available == 4, "and the next buyer is served"
+
+
+def test_the_registry_lists_strategies_in_learning_order() -> None:
+    assert list(strategies.STRATEGIES) == [
+        "optimistic",
+        "pessimistic",
+        "redis_lock",
+        "conditional_update",
+        "unguarded",
+    ]

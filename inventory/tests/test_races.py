@@ -1,0 +1,163 @@
+"""Real buyers, really at once, on MariaDB: exact counts, for every strategy."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+
+import pytest
+
+from conftest import SAFE, Buy, MakeProduct
+from inventory.audit import audit, read_books
+from inventory.errors import StockBusy
+from inventory.models import Order, Product
+from inventory.tests.races import Crowd, race_in_processes
+
+pytestmark = [
+    pytest.mark.mariadb,
+    pytest.mark.redis,
+    pytest.mark.django_db(transaction=True),
+]
+
+
+def test_sells_the_last_unit_once_to_100_buyers_in_50_rounds(
+    strategy: str, make_product: MakeProduct, buy: Buy
+) -> None:
+    with Crowd(100) as crowd:
+        for number in range(50):
+            product = make_product(f"round-{number}", units=1, strategy=strategy)
+
+            outcomes = crowd.race(lambda n, product=product: buy(product))  # type: ignore[misc]  # bound early
+
+            assert outcomes == {"sold": 1, "SoldOut": 99}, f"round {number}"
+            assert audit(read_books(product.pk)) == []
+
+
+def test_sells_exactly_100_units_to_1000_buyers_in_processes(
+    strategy: str, make_product: MakeProduct, buy: Buy
+) -> None:
+    product = make_product(units=100, strategy=strategy)
+
+    outcomes = race_in_processes(4, 25, lambda n: buy(product), times=10)
+
+    assert outcomes == {"sold": 100, "SoldOut": 900}
+    assert audit(read_books(product.pk)) == []
+
+
+def test_sells_every_unit_when_there_is_one_for_each_of_200_buyers(
+    strategy: str, make_product: MakeProduct, buy: Buy
+) -> None:
+    product = make_product(units=200, strategy=strategy)
+
+    outcomes = race_in_processes(2, 20, lambda n: buy(product), times=5)
+
+    assert outcomes == {"sold": 200}
+    assert audit(read_books(product.pk)) == []
+
+
+def test_makes_one_order_of_one_key_sent_20_times_at_once(
+    strategy: str, make_product: MakeProduct, buy: Buy
+) -> None:
+    product = make_product(units=50, strategy=strategy)
+    with Crowd(20) as crowd:
+        for number in range(1, 6):
+            key, answers = uuid.uuid4(), []
+
+            outcomes = crowd.race(
+                lambda n, key=key, answers=answers: answers.append(  # type: ignore[misc]  # bound early
+                    buy(product, buyer="guest:ada", key=key).order
+                )
+            )
+
+            assert outcomes == {"sold": 20}
+            assert len(set(answers)) == 1
+            assert Order.objects.count() == number
+    assert audit(read_books(product.pk)) == []
+
+
+def test_strategies_mixed_on_one_product_stay_safe(make_product: MakeProduct, buy: Buy) -> None:
+    """Every writer obeys the same guard, so they may meet on one row."""
+    from inventory import ledger
+    from inventory.strategies import STRATEGIES
+
+    product = make_product(units=150)
+
+    def buy_in_turn(number: int) -> None:
+        name = SAFE[number % len(SAFE)]
+        STRATEGIES[name].sell(
+            ledger.PurchaseRequest(
+                product_id=product.pk,
+                quantity=1 + number % 3,
+                buyer=f"guest:{uuid.uuid4().hex}",
+                key=uuid.uuid4(),
+                unit_price=product.price,
+                strategy=name,
+            )
+        )
+
+    outcomes = race_in_processes(2, 16, buy_in_turn, times=6)
+
+    assert set(outcomes) <= {"sold", "SoldOut"}
+    books = read_books(product.pk)
+    assert audit(books) == []
+    assert books.units_sold() == 150 - books.stock.available
+    assert books.stock.available < 3
+    assert {order.strategy for order in books.orders} == set(SAFE)
+
+
+def test_the_control_oversells_under_the_same_load(make_product: MakeProduct, buy: Buy) -> None:
+    """Otherwise the tests above prove nothing."""
+    product = make_product(units=20, strategy="unguarded", is_lab=True)
+
+    outcomes = race_in_processes(2, 25, lambda n: buy(product), times=2)
+
+    books = read_books(product.pk)
+    assert books.oversold() > 0
+    assert outcomes["sold"] == len(books.orders)
+    assert {"oversold", "chain_broken"} <= {finding.code for finding in audit(books)}
+
+
+def test_a_busy_row_is_answered_busy_within_a_bound(make_product: MakeProduct, buy: Buy) -> None:
+    """A holder who never commits costs the others a lock wait each, not a hang."""
+    import threading
+    import time
+
+    from django.db import connection, transaction
+
+    from inventory.models import Stock
+
+    product = make_product(units=5, strategy="pessimistic")
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            Stock.objects.select_for_update().get(product_id=product.pk)
+            held.set()
+            done.wait(20)
+        connection.close()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(5)
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
+    begun = time.monotonic()
+
+    with pytest.raises(StockBusy) as busy:
+        buy(product)
+
+    waited_s = time.monotonic() - begun
+    done.set()
+    holder.join()
+    connection.close()
+    assert busy.value.attempts == 2
+    assert 1.5 < waited_s < 6
+    assert not Order.objects.exists()
+    assert buy(Product.objects.get()).available == 4
+
+
+def test_counts_of_outcomes_add_up() -> None:
+    """The race helper itself loses nobody."""
+    with Crowd(10) as crowd:
+        outcomes = crowd.race(lambda n: 1 / (n % 2))
+    assert outcomes == Counter(sold=5, ZeroDivisionError=5)
