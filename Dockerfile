@@ -27,9 +27,8 @@ COPY deploy deploy
 COPY inventory inventory
 COPY loadtests loadtests
 COPY shop shop
-# The key serves this one command. var/ is for SQLite and the records of runs.
-RUN mkdir -p var/log var/runs \
-    && SECRET_KEY=collectstatic python manage.py collectstatic --noinput \
+# The key serves this one command. Beside static/, var/ takes SQLite and the records of runs.
+RUN SECRET_KEY=collectstatic python manage.py collectstatic --noinput \
     && chown -R 10001:10001 var
 
 USER 10001:10001

@@ -117,19 +117,17 @@ def _add_options(parser: ArgumentParser) -> None:
 @events.init.add_listener
 def _gather(environment: Environment, **kwargs: Any) -> None:
     """Give every process its share of the buyers, and end when all are served."""
-    if environment.runner is None or not _options(environment).buyers:
+    if environment.runner is None:
         return
     runner = _runner(environment)
     shares = {"share": 0, "shares": 1, "done": 0}
 
     def deal(**kwargs: Any) -> None:
+        Crowd.current = None
+        shares["done"] = 0
         if isinstance(runner, MasterRunner):
-            workers = list(runner.clients.ready)
-            shares.update(shares=len(workers), done=0)
-            for number, worker in enumerate(workers):
-                message = {"share": number, "shares": len(workers)}
-                runner.send_message("share", message, client_id=worker.id)
-        else:
+            shares["shares"] = _tell_workers_their_shares(runner)
+        elif _options(environment).buyers:
             Crowd.current = Crowd(environment, share=shares["share"], shares=shares["shares"])
 
     def open_doors(**kwargs: Any) -> None:
@@ -139,7 +137,7 @@ def _gather(environment: Environment, **kwargs: Any) -> None:
     def end(**kwargs: Any) -> None:
         shares["done"] += 1
         if shares["done"] == shares["shares"]:
-            gevent.spawn_later(0.1, runner.quit)
+            gevent.spawn_later(0.1, runner.stop if environment.web_ui else runner.quit)
 
     hooks: Any = environment.events
     hooks.test_start.add_listener(deal)
@@ -148,6 +146,14 @@ def _gather(environment: Environment, **kwargs: Any) -> None:
         runner.register_message("share", lambda msg, **kwargs: shares.update(msg.data))
     else:
         runner.register_message("share_done", end)
+
+
+def _tell_workers_their_shares(master: MasterRunner) -> int:
+    workers = list(master.clients.ready)
+    for number, worker in enumerate(workers):
+        message = {"share": number, "shares": len(workers)}
+        master.send_message("share", message, client_id=worker.id)
+    return len(workers)
 
 
 class Buyer(FastHttpUser):
