@@ -48,8 +48,8 @@ stop() { # end the process of $VAR/pids/$1.pid, if it is ours
   rm -f "$VAR/pids/$1.pid"
 }
 
-secret() { # a secret of this checkout, made once: $VAR/$1
-  [ -s "$VAR/$1" ] || (umask 077 && python3 -c 'import secrets; print(secrets.token_urlsafe(48))' >"$VAR/$1")
+secret() { # a secret of this checkout, made once: $VAR/$1, of $2 random bytes
+  [ -s "$VAR/$1" ] || (umask 077 && python3 -c "import secrets; print(secrets.token_urlsafe(${2:-48}))" >"$VAR/$1")
   cat "$VAR/$1"
 }
 

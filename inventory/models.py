@@ -25,6 +25,12 @@ class ProductQuerySet(models.QuerySet["Product"]):
 class Product(models.Model):
     """What is sold: its price, its sale window, and the strategy its sales take."""
 
+    class SaleState(models.TextChoices):
+        OPENS = "opens", "Not open yet"
+        OPEN = "open", "On sale"
+        SOLD_OUT = "sold_out", "Sold out"
+        ENDED = "ended", "Sale ended"
+
     slug = models.SlugField(unique=True)
     name = models.CharField(max_length=120)
     description = models.TextField(blank=True)
@@ -63,6 +69,14 @@ class Product(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def sale_state(self, now: datetime) -> SaleState:
+        """Say whether it can be bought, by its window and its stock row."""
+        if self.opens_at is not None and now < self.opens_at:
+            return self.SaleState.OPENS
+        if self.closes_at is not None and now >= self.closes_at:
+            return self.SaleState.ENDED
+        return self.SaleState.OPEN if self.stock.available > 0 else self.SaleState.SOLD_OUT
 
     def is_held_by_a_run(self, now: datetime) -> bool:
         """Whether a load run is on, so that its stock must not be reset."""

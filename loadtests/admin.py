@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from typing import Any
 
 from django.contrib import admin
@@ -19,25 +19,27 @@ class LoadRunAdmin(admin.ModelAdmin):
 
     list_display = (
         "id",
-        "started_at",
         "strategy",
-        "load",
-        "server",
-        "database",
+        "status",
         "sold",
         "oversold",
         "sales_per_s",
-        "status",
+        "units",
+        "buyers",
+        "arrival",
+        "database",
+        "started_at",
     )
-    list_display_links = ("id", "started_at")
+    list_display_links = ("id", "strategy")
     list_filter = ("status", "strategy", "server", "database")
     fieldsets = (
-        (None, {"fields": ("status", "findings", "strategy", "load", "server", "database")}),
+        (None, {"fields": ("status", "findings", "strategy", "server", "database")}),
+        ("The load", {"fields": ("units", "buyers", "arrival")}),
         ("Before the load", {"fields": ("opening_available", "opening_version", "started_at")}),
         ("What happened", {"fields": ("figures", "finished_at")}),
         ("What it ran on", {"fields": ("environment",)}),
     )
-    readonly_fields = ("load", "findings", "figures", "environment")
+    readonly_fields = ("arrival", "findings", "figures", "environment")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Runs are made by running."""
@@ -52,10 +54,9 @@ class LoadRunAdmin(admin.ModelAdmin):
         return False
 
     @admin.display
-    def load(self, run: LoadRun) -> str:
-        """Say what was asked of the shop."""
-        how = f"within {run.within_s:g} s" if run.within_s else f"{run.concurrency} at a time"
-        return f"{run.units} units, {run.buyers} buyers {how}"
+    def arrival(self, run: LoadRun) -> str:
+        """Say how the buyers came."""
+        return f"within {run.within_s:g} s" if run.within_s else f"{run.concurrency} at a time"
 
     @admin.display(description="audit's findings")
     def findings(self, run: LoadRun) -> str:
@@ -79,12 +80,13 @@ class LoadRunAdmin(admin.ModelAdmin):
 
 
 def _table(values: dict[str, Any]) -> SafeString:
-    rows = ((name, _plain(value)) for name, value in values.items())
-    lines = format_html_join("", "<tr><th>{}</th><td>{}</td></tr>", rows)
+    lines = format_html_join("", "<tr><th>{}</th><td>{}</td></tr>", _flat(values))
     return format_html("<table>{}</table>", lines)
 
 
-def _plain(value: Any) -> str:
-    if value is None:
-        return "–"
-    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", "–" if value is None else str(value)

@@ -5,6 +5,9 @@ from django.urls import path
 
 from shop import health, views
 
+admin.site.site_header = admin.site.site_title = "Last Unit"
+admin.site.index_title = "The operator's desk"
+
 urlpatterns = [
     path("", views.product_list, name="product-list"),
     path("products/<slug:slug>/", views.product_page, name="product"),

@@ -22,8 +22,10 @@ from shop.forms import PurchaseForm
 @identified
 def product_list(request: HttpRequest, buyer: str) -> HttpResponse:
     """List what is sold, with its stock."""
+    now = timezone.now()
     products = Product.objects.for_sale().select_related("stock")
-    return render(request, "shop/product_list.html", {"products": products, "now": timezone.now()})
+    cards = [(product, product.sale_state(now)) for product in products]
+    return render(request, "shop/product_list.html", {"cards": cards})
 
 
 @require_safe
@@ -117,5 +119,6 @@ def _product_page(
     request: HttpRequest, slug: str, *, key: uuid.UUID, status: int = 200, refusal: str = ""
 ) -> HttpResponse:
     product = get_object_or_404(Product.objects.select_related("stock"), slug=slug)
-    context = {"product": product, "key": key, "refusal": refusal, "now": timezone.now()}
+    state = product.sale_state(timezone.now())
+    context = {"product": product, "state": state, "key": key, "refusal": refusal}
     return render(request, "shop/product.html", context, status=status)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from html import unescape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -17,7 +17,6 @@ from django.contrib.messages import get_messages
 from django.db import connection
 from django.db.models.signals import pre_save
 from django.forms import BaseForm
-from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -29,6 +28,9 @@ from inventory.audit import audit, read_books
 from inventory.ledger import MAX_UNITS
 from inventory.models import Movement, Order, Product, Stock
 from inventory.purchases import purchase
+
+if TYPE_CHECKING:
+    from django.test.client import _MonkeyPatchedWSGIResponse as Answer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,7 +49,7 @@ def page_of(product: Product) -> str:
     return reverse("admin:inventory_product_change", args=[product.pk])
 
 
-def text_of(response: HttpResponse) -> str:
+def text_of(response: Answer) -> str:
     return unescape(response.content.decode())
 
 
@@ -69,11 +71,10 @@ def opened_form(client: Client, address: str) -> dict[str, Any]:
     """Open a page with a form; what saving it unchanged would send."""
     response = client.get(address)
     assert response.status_code == 200
-    assert response.context is not None
     return as_browser_sends(response.context["adminform"].form)
 
 
-def act(client: Client, action: str, *products: Product, **answers: str) -> HttpResponse:
+def act(client: Client, action: str, *products: Product, **answers: str) -> Answer:
     """Choose an action for products in the list; with answers, apply it."""
     sent: dict[str, Any] = {
         "action": action,
@@ -85,11 +86,9 @@ def act(client: Client, action: str, *products: Product, **answers: str) -> Http
     return client.post(PRODUCTS, sent)
 
 
-def said(response: HttpResponse) -> list[str]:
+def said(response: Answer) -> list[str]:
     """The messages of an answer, each with its level."""
-    assert response.wsgi_request is not None  # type: ignore[attr-defined]  # the test client adds it
-    found = get_messages(response.wsgi_request)  # type: ignore[attr-defined]  # as above
-    return [f"{message.level_tag}: {message}" for message in found]
+    return [f"{m.level_tag}: {m}" for m in get_messages(response.wsgi_request)]
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +153,6 @@ class TestProductList:
 
         response = admin_client.get(PRODUCTS, {"o": "4"})
 
-        assert response.context is not None
         assert list(response.context["cl"].result_list) == [few, many]
 
     def test_shows_a_product_that_has_no_stock_row_yet(self, admin_client: Client) -> None:
@@ -625,7 +623,6 @@ class TestHistory:
 
         for chosen in (lamp, kettle):
             response = admin_client.get(listed(model), {"product__id__exact": str(chosen.pk)})
-            assert response.context is not None
             shown = {row.product_id for row in response.context["cl"].result_list}
             assert shown == {chosen.pk}
         detail = admin_client.get(listed(model, "change", mine.pk))
@@ -633,7 +630,6 @@ class TestHistory:
         assert detail.status_code == 200
         assert "Lamp" in text_of(detail)
         assert 'name="_save"' not in text_of(detail)
-        assert detail.context is not None
         assert list(detail.context["adminform"].form.fields) == []
 
     def test_has_nothing_to_add_change_or_delete(
@@ -692,7 +688,6 @@ def test_an_order_is_found_by_its_reference_its_key_and_its_buyer(
 
     for typed in (str(mine.order), str(key), "guest:ada"):
         response = admin_client.get(listed(Order), {"q": typed})
-        assert response.context is not None
         found = [order.pk for order in response.context["cl"].result_list]
         assert found == [mine.order], typed
 

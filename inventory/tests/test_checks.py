@@ -93,5 +93,5 @@ def test_asks_no_database_that_was_not_named(make_product: MakeProduct) -> None:
 def test_stops_manage_py_check_with_the_database(make_product: MakeProduct) -> None:
     make_product(strategy="wishful")
 
-    with pytest.raises(SystemCheckError, match="inventory.E001"):
+    with pytest.raises(SystemCheckError, match=r"inventory\.E001"):
         call_command("check", databases=["default"])

@@ -236,9 +236,14 @@ class TestAuditStock:
             run("audit_stock", "lamp", "unicorn")
 
 
-def everything() -> list[list[dict[str, object]]]:
-    models = (Product, Stock, Movement, Order)
-    return [list(model._default_manager.order_by("pk").values()) for model in models]
+def everything() -> list[object]:
+    """All that is stored, row by row."""
+    return [
+        *Product.objects.order_by("pk").values(),
+        *Stock.objects.order_by("pk").values(),
+        *Movement.objects.order_by("pk").values(),
+        *Order.objects.order_by("pk").values(),
+    ]
 
 
 class TestSeedDemo:

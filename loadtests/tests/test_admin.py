@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from html import unescape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
 
 from loadtests.models import LoadRun
+
+if TYPE_CHECKING:
+    from django.test.client import _MonkeyPatchedWSGIResponse as Answer
 
 pytestmark = pytest.mark.django_db
 
@@ -88,7 +90,7 @@ def address(page: str, *args: Any) -> str:
     return reverse(f"admin:loadtests_loadrun_{page}", args=args)
 
 
-def text_of(response: HttpResponse) -> str:
+def text_of(response: Answer) -> str:
     assert response.status_code == 200
     return unescape(response.content.decode())
 
@@ -179,7 +181,6 @@ def test_runs_are_filtered_by_what_happened(admin_client: Client) -> None:
 
     response = admin_client.get(RUNS, {"status__exact": "failed"})
 
-    assert response.context is not None
     assert list(response.context["cl"].result_list) == [run]
 
 
@@ -204,7 +205,6 @@ def test_a_run_offers_no_field_and_no_button(admin_client: Client) -> None:
 
     page = admin_client.get(address("change", run.pk))
 
-    assert page.context is not None
     assert list(page.context["adminform"].form.fields) == []
     assert 'name="_save"' not in text_of(page)
     assert "delete_selected" not in text_of(admin_client.get(RUNS))

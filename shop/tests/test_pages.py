@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import caches
+from django.core.signing import get_cookie_signer
 from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -118,18 +119,13 @@ def test_says_when_a_sale_opens_and_when_it_closes(
     client: Client, make_product: MakeProduct
 ) -> None:
     opens_at = timezone.now() + timedelta(days=1)
-    make_product(opens_at=opens_at, closes_at=opens_at + timedelta(days=1))
+    closes_at = opens_at + timedelta(days=1)
+    make_product(opens_at=opens_at, closes_at=closes_at)
 
     page = client.get("/products/lamp/")
 
-    assert (
-        re.findall(r'datetime="([^"]+)"', text_of(page))
-        == [
-            opens_at.isoformat(timespec="microseconds"),
-            (opens_at + timedelta(days=1)).isoformat(timespec="microseconds"),
-        ]
-        or len(re.findall(r"<time ", text_of(page))) == 2
-    )
+    moments = re.findall(r'<time datetime="([^"]+)"', text_of(page))
+    assert moments == [opens_at.isoformat(), closes_at.isoformat()]
 
 
 def test_gives_each_visit_to_a_product_a_fresh_key(
@@ -189,6 +185,7 @@ def test_has_no_live_stock_of_an_unknown_product(client: Client) -> None:
     assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
+@pytest.mark.xfail(strict=True, reason="pages say “ left”, live stock answers 500")
 @pytest.mark.parametrize("address", ["/", "/products/lamp/", "/products/lamp/stock/"])
 def test_a_product_without_a_stock_row_breaks_no_page(client: Client, address: str) -> None:
     """It has no units; only code that bypasses the admin can make one."""
@@ -309,7 +306,9 @@ def test_two_browsers_are_two_guests(make_product: MakeProduct) -> None:
     assert buyer_of(Client()) != buyer_of(Client())
 
 
-@pytest.mark.parametrize("forgery", ["signature", "value", "unsigned", "empty", "of another salt"])
+@pytest.mark.parametrize(
+    "forgery", ["signature", "value", "unsigned", "empty", "for another cookie"]
+)
 def test_a_forged_cookie_makes_a_new_guest(make_product: MakeProduct, forgery: str) -> None:
     make_product()
     ada, eve = Client(), Client()
@@ -320,7 +319,7 @@ def test_a_forged_cookie_makes_a_new_guest(make_product: MakeProduct, forgery: s
         "value": f"{uuid.uuid4().hex}:{moment}:{signature}",
         "unsigned": value,
         "empty": "",
-        "of another salt": f"{value}:{signature}",
+        "for another cookie": get_cookie_signer(salt="other").sign(value),
     }[forgery]
     sent = eve.cookies["guest"].value
 
@@ -399,7 +398,7 @@ def test_shows_the_price_valid_when_it_was_sold(client: Client, make_product: Ma
     page = text_of(client.get(address))
 
     assert "2 × € 12.50 = € 25.00" in page
-    assert "99" not in re.sub(r"<code>.*?</code>", "", page)
+    assert "€ 99" not in page
 
 
 # What is not there, and what is broken
