@@ -100,9 +100,10 @@ SAFE = [name for name in STRATEGIES if name != "unguarded"]
 @pytest.fixture(params=SAFE)
 def strategy(request: pytest.FixtureRequest) -> str:
     """Each strategy that keeps the promise."""
-    reason = STRATEGIES[request.param].unavailable_reason()
+    name: str = request.param
+    reason = STRATEGIES[name].unavailable_reason()
     if reason is not None:
         if os.environ.get("CI") == "true":
-            pytest.fail(f"CI must run {request.param}, but {reason}")
+            pytest.fail(f"CI must run {name}, but {reason}")
         pytest.skip(reason)
-    return request.param
+    return name

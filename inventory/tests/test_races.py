@@ -61,7 +61,8 @@ def test_makes_one_order_of_one_key_sent_20_times_at_once(
     product = make_product(units=50, strategy=strategy)
     with Crowd(20) as crowd:
         for number in range(1, 6):
-            key, answers = uuid.uuid4(), []
+            key = uuid.uuid4()
+            answers: list[uuid.UUID] = []
 
             outcomes = crowd.race(
                 lambda n, key=key, answers=answers: answers.append(  # type: ignore[misc]  # bound early

@@ -36,11 +36,12 @@ def key_of(product: Product) -> str:
 
 
 def lock_is_held(product: Product) -> bool:
-    return caches["locks"].client.get_client().exists(caches["locks"].make_key(key_of(product)))  # type: ignore[attr-defined]  # django-redis
+    locks = caches["locks"]
+    return bool(locks.client.get_client().exists(locks.make_key(key_of(product))))
 
 
 def foreign_lock(product: Product, **options: Any) -> Any:
-    return caches["locks"].lock(key_of(product), **options)  # type: ignore[attr-defined]  # django-redis
+    return caches["locks"].lock(key_of(product), **options)
 
 
 def test_releases_the_lock_after_the_commit(
