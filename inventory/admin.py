@@ -99,7 +99,7 @@ class ProductAdmin(admin.ModelAdmin):
     @admin.display(ordering="stock__available")
     def available(self, product: Product) -> int:
         """Units left to sell."""
-        return product.stock.available if hasattr(product, "stock") else 0
+        return product.available
 
     @admin.display(ordering="stock__version")
     def version(self, product: Product) -> int:

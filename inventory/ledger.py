@@ -126,6 +126,8 @@ def adjust(*, product_id: int, delta: int, kind: Movement.Kind, reason: str, act
     """
     if delta == 0:
         raise AdjustmentRefused("A change of 0 units changes nothing.")
+    if abs(delta) > MAX_UNITS:
+        raise AdjustmentRefused(f"A change must be within ±{MAX_UNITS} units.")
     with transaction.atomic():
         changed = Stock.objects.filter(
             product_id=product_id, available__gte=-delta, available__lte=MAX_UNITS - delta

@@ -70,13 +70,18 @@ class Product(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def available(self) -> int:
+        """Units left to sell; 0 without a stock row."""
+        return self.stock.available if hasattr(self, "stock") else 0
+
     def sale_state(self, now: datetime) -> SaleState:
         """Say whether it can be bought, by its window and its stock row."""
         if self.opens_at is not None and now < self.opens_at:
             return self.SaleState.OPENS
         if self.closes_at is not None and now >= self.closes_at:
             return self.SaleState.ENDED
-        return self.SaleState.OPEN if self.stock.available > 0 else self.SaleState.SOLD_OUT
+        return self.SaleState.OPEN if self.available > 0 else self.SaleState.SOLD_OUT
 
     def is_held_by_a_run(self, now: datetime) -> bool:
         """Whether a load run is on, so that its stock must not be reset."""

@@ -11,9 +11,19 @@ from django.core.cache import caches
 from django.utils import timezone
 
 from inventory import ledger, strategies
-from inventory.errors import InvalidPurchase, NotOpen, ProductNotFound, Refusal, StrategyUnavailable
+from inventory.errors import (
+    InvalidPurchase,
+    NotOpen,
+    OutcomeUnknown,
+    ProductNotFound,
+    Refusal,
+    StockBusy,
+    StrategyUnavailable,
+)
 from inventory.ledger import PurchaseRequest, Receipt
 from inventory.models import Product
+from inventory.retries import outage_as
+from inventory.strategies.base import Strategy
 
 TERMS_CACHE_S = 1
 """A changed price, window or strategy reaches every web process within this."""
@@ -50,10 +60,8 @@ def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt
         raise InvalidPurchase(
             field="quantity", problem=f"Quantity must be between 1 and {MAX_QUANTITY}."
         )
-    terms = sale_terms(slug)
-    strategy = strategies.usable(terms.strategy)
-    if strategy.lab_only and not terms.is_lab:
-        raise StrategyUnavailable(strategy=terms.strategy, reason="only lab products are sold so")
+    with outage_as(StockBusy):
+        terms = sale_terms(slug)
     request = PurchaseRequest(
         product_id=terms.product_id,
         quantity=quantity,
@@ -64,12 +72,20 @@ def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt
     )
     try:
         terms.check_open(timezone.now())
-        return strategy.sell(request)
-    except Refusal:
-        earlier = ledger.find_receipt(request)
+        return _strategy_for(terms).sell(request)
+    except (Refusal, StrategyUnavailable):
+        with outage_as(OutcomeUnknown):
+            earlier = ledger.find_receipt(request)
         if earlier is None:
             raise
         return earlier
+
+
+def _strategy_for(terms: SaleTerms) -> Strategy:
+    strategy = strategies.usable(terms.strategy)
+    if strategy.lab_only and not terms.is_lab:
+        raise StrategyUnavailable(strategy=terms.strategy, reason="only lab products are sold so")
+    return strategy
 
 
 def sale_terms(slug: str) -> SaleTerms:

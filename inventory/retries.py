@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 
 import django.db
@@ -70,9 +71,12 @@ MYSQL_VERDICTS = {
     1226: Verdict.WAITED_TOO_LONG,  # this user's resource limit
     2002: Verdict.WAITED_TOO_LONG,  # cannot connect (socket)
     2003: Verdict.WAITED_TOO_LONG,  # cannot connect (TCP)
+    2005: Verdict.WAITED_TOO_LONG,  # the server's name does not resolve
     2006: Verdict.CONNECTION_LOST,  # server has gone away
     2013: Verdict.CONNECTION_LOST,  # lost connection during query
     1927: Verdict.CONNECTION_LOST,  # connection was killed (MariaDB)
+    1053: Verdict.CONNECTION_LOST,  # server is shutting down
+    0: Verdict.CONNECTION_LOST,  # the driver's word for a connection already closed
     1062: Verdict.DUPLICATE,
     4025: Verdict.GUARD_REACHED,  # CHECK failed on MariaDB
     3819: Verdict.GUARD_REACHED,  # CHECK failed on MySQL
@@ -91,13 +95,23 @@ SQLITE_VERDICTS = {
     5: Verdict.WAITED_TOO_LONG,  # SQLITE_BUSY
     517: Verdict.ROLLED_BACK,  # SQLITE_BUSY_SNAPSHOT
     6: Verdict.WAITED_TOO_LONG,  # SQLITE_LOCKED
+    14: Verdict.WAITED_TOO_LONG,  # SQLITE_CANTOPEN
     2067: Verdict.DUPLICATE,  # SQLITE_CONSTRAINT_UNIQUE
     1555: Verdict.DUPLICATE,  # SQLITE_CONSTRAINT_PRIMARYKEY
     275: Verdict.GUARD_REACHED,  # SQLITE_CONSTRAINT_CHECK
     9: Verdict.REFUSED,  # SQLITE_INTERRUPT
     13: Verdict.CANNOT_WRITE,  # SQLITE_FULL
     8: Verdict.CANNOT_WRITE,  # SQLITE_READONLY
+    10: Verdict.CANNOT_WRITE,  # SQLITE_IOERR
 }
+OUTAGES = {
+    Verdict.ROLLED_BACK,
+    Verdict.WAITED_TOO_LONG,
+    Verdict.CONNECTION_LOST,
+    Verdict.REFUSED,
+    Verdict.CANNOT_WRITE,
+}
+"""What the database's state explains; anything else is a bug."""
 
 
 def verdict_on(error: django.db.Error) -> Verdict:
@@ -105,9 +119,26 @@ def verdict_on(error: django.db.Error) -> Verdict:
     cause = error.__cause__ or error
     sqlite_code = getattr(cause, "sqlite_errorcode", None)
     if sqlite_code is not None:
-        return SQLITE_VERDICTS.get(sqlite_code, Verdict.UNCLASSIFIED)
-    code = cause.args[0] if cause.args else 0
-    return MYSQL_VERDICTS.get(code, Verdict.UNCLASSIFIED)
+        family = SQLITE_VERDICTS.get(sqlite_code & 0xFF, Verdict.UNCLASSIFIED)
+        return SQLITE_VERDICTS.get(sqlite_code, family)
+    code = cause.args[0] if cause.args else None
+    return (
+        MYSQL_VERDICTS.get(code, Verdict.UNCLASSIFIED)
+        if type(code) is int
+        else Verdict.UNCLASSIFIED
+    )
+
+
+@contextmanager
+def outage_as(answer: type[StockBusy] | type[OutcomeUnknown]) -> Iterator[None]:
+    """Raise `answer` for a database that cannot be asked right now; bugs pass through."""
+    try:
+        yield
+    except django.db.Error as error:
+        if verdict_on(error) not in OUTAGES:
+            raise
+        connection.close()
+        raise answer from error
 
 
 def settle(
@@ -132,16 +163,16 @@ def settle(
             except CommitLost:
                 connection.close()
                 commit_lost = True
-                receipt = ledger.find_receipt(request)
+                receipt = _find_receipt(request)
             except django.db.Error as error:
                 transient_errors += 1
                 receipt = _judge(error, request, attempt, transient_errors)
             if receipt is not None:
                 return receipt
         raise StockBusy(attempts=attempt)
-    except (StockBusy, django.db.Error) as error:
+    except StockBusy as busy:
         if commit_lost:
-            raise OutcomeUnknown from error
+            raise OutcomeUnknown from busy
         raise
 
 
@@ -158,13 +189,18 @@ def _paced_attempts() -> Iterator[int]:
         attempt += 1
 
 
+def _find_receipt(request: PurchaseRequest) -> Receipt | None:
+    with outage_as(OutcomeUnknown):
+        return ledger.find_receipt(request)
+
+
 def _judge(
     error: django.db.Error, request: PurchaseRequest, attempt: int, transient_errors: int
 ) -> Receipt | None:
     """Answer with an earlier sale, with None to try again, or by raising."""
     match verdict_on(error):
         case Verdict.DUPLICATE:
-            receipt = ledger.find_receipt(request)
+            receipt = _find_receipt(request)
             if receipt is None:
                 raise error
             return receipt

@@ -103,6 +103,9 @@ class ScenarioResult:
             notes.append("Contention too weak: the control did not oversell. This proves nothing.")
         elif control := self.rounds.get(CONTROL):
             notes.append(f"The control had {control[0]['units']} units for the same buyers.")
+        for name in self.rounds:
+            if remark := STRATEGIES[name].remark():
+                notes.append(f"{name}: {remark}.")
         if any(r["generator_saturated"] for rounds in self.rounds.values() for r in rounds):
             notes.append("The generator was over 90 % of a core in some run: speeds are its own.")
         return [note for note in notes if note]

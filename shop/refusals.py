@@ -21,7 +21,7 @@ from inventory.errors import (
     StockBusy,
     StrategyUnavailable,
 )
-from inventory.retries import Verdict, verdict_on
+from inventory.retries import OUTAGES, verdict_on
 
 RETRY_AFTER_S = 1
 
@@ -55,7 +55,8 @@ def answer_to(error: InventoryError) -> Answer:
 
 def wants_json(request: HttpRequest) -> bool:
     """Whether the client asked for JSON rather than a page."""
-    return request.get_preferred_type(["text/html", "application/json"]) == "application/json"
+    types = ["text/html", "application/json", "application/problem+json"]
+    return request.get_preferred_type(types) in types[1:]
 
 
 def problem(answer: Answer, detail: str, **facts: object) -> HttpResponse:
@@ -101,6 +102,11 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return message_page(request, ANSWERS[ProductNotFound], "There is nothing at this address.")
 
 
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer for a request that cannot even be read."""
+    return message_page(request, ANSWERS[InvalidPurchase], "This request cannot be read.")
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer for a bug; it is in the log."""
     answer = Answer(status=500, code="error", title="Something went wrong")
@@ -129,7 +135,9 @@ class DatabaseOutageMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer for an outage; leave every other error to Django."""
-        if not isinstance(error, django.db.Error) or verdict_on(error) is Verdict.UNCLASSIFIED:
+        if not isinstance(error, django.db.Error) or verdict_on(error) not in OUTAGES:
             return None
-        detail = "The shop cannot reach its books right now. Try again in a moment."
-        return message_page(request, ANSWERS[StockBusy], detail)
+        answer = Answer(status=503, code="unavailable", title="Back in a moment", retry=True)
+        return message_page(
+            request, answer, "The shop cannot reach its books right now. Try again in a moment."
+        )

@@ -70,7 +70,8 @@ TEMPLATES = [
 ]
 
 LOCK_WAIT_S = 3
-DATABASE_URL = env.str("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'var' / 'shop.sqlite3'}")
+SQLITE_URL = f"sqlite:///{BASE_DIR / 'var' / 'shop.sqlite3'}"
+DATABASE_URL = env.str("DATABASE_URL", default="") or SQLITE_URL
 DATABASE: dict[str, Any] = dict(env.db_url_config(DATABASE_URL))
 if "mysql" in DATABASE["ENGINE"]:
     DATABASE["CONN_MAX_AGE"] = 60
@@ -99,7 +100,7 @@ DATABASES = {"default": DATABASE}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", default="").rstrip("/")
-if urlsplit(REDIS_URL).path:
+if urlsplit(REDIS_URL).path or urlsplit(REDIS_URL).query:
     raise ImproperlyConfigured("REDIS_URL names the server only: its databases are set here.")
 CACHES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},

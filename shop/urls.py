@@ -19,5 +19,6 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("admin/", admin.site.urls),
 ]
+handler400 = "shop.refusals.bad_request"
 handler404 = "shop.refusals.not_found"
 handler500 = "shop.refusals.server_error"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
+from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_POST, require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from inventory.errors import InvalidPurchase, InventoryError
 from inventory.ledger import Receipt
@@ -16,6 +18,8 @@ from inventory.purchases import purchase
 from shop import refusals
 from shop.buyers import identified
 from shop.forms import PurchaseForm
+
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 @require_safe
@@ -40,18 +44,22 @@ def product_page(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
 def buy(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
     """Buy; answer with the order, or with why not."""
     try:
-        quantity, key = _parse(request)
-        receipt = purchase(slug=slug, quantity=quantity, buyer=buyer, key=key)
-    except InventoryError as error:
+        wish = _parse(request)
+    except InvalidPurchase as error:
         return _refused(request, slug, error)
+    try:
+        receipt = purchase(slug=slug, quantity=wish.quantity, buyer=buyer, key=wish.key)
+    except InventoryError as error:
+        return _refused(request, slug, error, wish)
     return _sold(request, receipt)
 
 
-@require_GET
+@require_safe
 def live_stock(request: HttpRequest, slug: str) -> HttpResponse:
     """Tell what the stock row says now."""
     product = get_object_or_404(Product.objects.select_related("stock"), slug=slug)
-    return JsonResponse({"available": product.stock.available, "version": product.stock.version})
+    state = product.sale_state(timezone.now())
+    return JsonResponse({"available": product.available, "state": state})
 
 
 @require_safe
@@ -71,20 +79,31 @@ def order_page(request: HttpRequest, buyer: str, reference: uuid.UUID) -> HttpRe
     return render(request, "shop/order.html", {"order": order})
 
 
-def _parse(request: HttpRequest) -> tuple[int, uuid.UUID]:
-    data = request.POST.dict()
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    quantity: int
+    key: uuid.UUID
+
+
+def _parse(request: HttpRequest) -> _Wish:
+    """Read quantity (1 if absent) and key (made here if absent; the header wins)."""
+    if request.content_type not in FORM_TYPES:
+        raise InvalidPurchase(field="body", problem="Send the purchase as form fields.")
+    data = {"quantity": "1", "key": str(uuid.uuid4()), **request.POST.dict()}
     if "Idempotency-Key" in request.headers:
-        data["key"] = request.headers["Idempotency-Key"]
+        data["key"] = request.headers["Idempotency-Key"].strip('"')
     form = PurchaseForm(data)
     if not form.is_valid():
         field, problems = next(iter(form.errors.items()))
         raise InvalidPurchase(field=field, problem=str(problems[0]))
-    return form.cleaned_data["quantity"], form.cleaned_data["key"]
+    return _Wish(form.cleaned_data["quantity"], form.cleaned_data["key"])
 
 
 def _sold(request: HttpRequest, receipt: Receipt) -> HttpResponse:
     if not refusals.wants_json(request):
-        return redirect("order", reference=receipt.order)
+        response: HttpResponse = redirect("order", reference=receipt.order)
+        response.status_code = HTTPStatus.SEE_OTHER
+        return response
     body = {
         "order": str(receipt.order),
         "status": receipt.status,
@@ -98,21 +117,22 @@ def _sold(request: HttpRequest, receipt: Receipt) -> HttpResponse:
     return response
 
 
-def _refused(request: HttpRequest, slug: str, error: InventoryError) -> HttpResponse:
+def _refused(
+    request: HttpRequest, slug: str, error: InventoryError, wish: _Wish | None = None
+) -> HttpResponse:
     answer = refusals.answer_to(error)
+    again = wish if answer.retry else None
     if refusals.wants_json(request):
-        return refusals.problem(answer, str(error), **refusals.facts_of(error))
-    key = _key_to_offer_again(request, answer)
-    response = _product_page(request, slug, key=key, status=answer.status, refusal=str(error))
+        facts = {"key": str(again.key)} if again else refusals.facts_of(error)
+        return refusals.problem(answer, str(error), **facts)
+    if again is None:
+        response = _product_page(
+            request, slug, key=uuid.uuid4(), status=answer.status, refusal=str(error)
+        )
+    else:
+        context = {"answer": answer, "detail": str(error), "slug": slug, "wish": again}
+        response = render(request, "shop/try_again.html", context, status=answer.status)
     return refusals.with_retry_header(response, answer)
-
-
-def _key_to_offer_again(request: HttpRequest, answer: refusals.Answer) -> uuid.UUID:
-    """Keep the key where the same purchase should be asked for again."""
-    try:
-        return uuid.UUID(request.POST.get("key", "")) if answer.retry else uuid.uuid4()
-    except ValueError:
-        return uuid.uuid4()
 
 
 def _product_page(

@@ -167,10 +167,12 @@ class TestProductForm:
         self, admin_client: Client, make_product: MakeProduct
     ) -> None:
         product = make_product(units=4321)
+        Stock.objects.update(version=8765)
 
         response = admin_client.get(page_of(product))
 
         assert '<div class="readonly">4321</div>' in text_of(response)
+        assert '<div class="readonly">8765</div>' in text_of(response)
         assert not {"available", "version", "stock"} & set(
             opened_form(admin_client, page_of(product))
         )
@@ -365,6 +367,7 @@ class TestAdjustStock:
         assert "Lamp: 10 available now" in text_of(page)
         assert "Kettle" not in text_of(page)
         assert "Restock or correct by a number" in text_of(page)
+        assert "errorlist" not in text_of(page)
         untouched(product)
 
     @pytest.mark.parametrize(
@@ -485,6 +488,7 @@ class TestResetStock:
         assert page.status_code == 200
         assert "Lamp: 10 available now" in text_of(page)
         assert "Yes, forget the present count" in text_of(page)
+        assert "errorlist" not in text_of(page)
         untouched(product)
 
     @pytest.mark.parametrize("missing", ["reason", "confirm", "units"])
@@ -623,6 +627,7 @@ class TestHistory:
 
         for chosen in (lamp, kettle):
             response = admin_client.get(listed(model), {"product__id__exact": str(chosen.pk)})
+            assert "product" in [spec.title for spec in response.context["cl"].filter_specs]
             shown = {row.product_id for row in response.context["cl"].result_list}
             assert shown == {chosen.pk}
         detail = admin_client.get(listed(model, "change", mine.pk))

@@ -488,12 +488,12 @@ class AnyOneAfterAnother(RuleBasedStateMachine):
         caches["process"].clear()
         return purchase(slug=self.product.slug, quantity=quantity, buyer=buyer, key=key)
 
-    @rule(units=st.integers(1, 20))
+    @rule(units=st.integers(1, 6))
     def restock(self, units: int) -> None:
         adjust(self.product, units, Movement.Kind.RESTOCK)
         self.written(self.available + units)
 
-    @rule(delta=st.integers(-12, 12))
+    @rule(delta=st.integers(-6, 6))
     def correct(self, delta: int) -> None:
         if delta == 0 or self.available + delta < 0:
             with pytest.raises(AdjustmentRefused):
@@ -502,7 +502,7 @@ class AnyOneAfterAnother(RuleBasedStateMachine):
             adjust(self.product, delta)
             self.written(self.available + delta)
 
-    @rule(units=st.integers(-2, 20))
+    @rule(units=st.integers(-1, 6))
     def reset(self, units: int) -> None:
         if units < 0:
             with pytest.raises(AdjustmentRefused):
