@@ -12,16 +12,22 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from inventory import ledger
-from inventory.errors import InventoryError
+from inventory.errors import InventoryError, StockBusy
 from inventory.ledger import MAX_UNITS
 from inventory.models import Movement, Order, Product
+from inventory.retries import outage_as
 from inventory.strategies import STRATEGIES
 
 STRATEGY_CHOICES = [(name, f"{strategy.label} ({name})") for name, strategy in STRATEGIES.items()]
 
 
 class ProductForm(forms.ModelForm):
-    """A product's settings; its stock is no part of them."""
+    """
+    A product's settings; its stock is no part of them.
+
+    Each field keeps its first value in the page, so that only what the operator
+    edited is written, and not what others changed since the page was opened.
+    """
 
     strategy = forms.ChoiceField(choices=STRATEGY_CHOICES, initial="conditional_update")
 
@@ -37,6 +43,11 @@ class ProductForm(forms.ModelForm):
             "strategy",
             "is_lab",
         )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.show_hidden_initial = True
 
 
 class AdjustmentForm(forms.Form):
@@ -172,7 +183,8 @@ class ProductAdmin(admin.ModelAdmin):
             return render(request, "inventory/stock_action.html", context)
         for product in products:
             try:
-                done = apply(product, form.cleaned_data)
+                with outage_as(StockBusy):
+                    done = apply(product, form.cleaned_data)
             except InventoryError as error:
                 self.message_user(request, f"{product}: {error}", messages.ERROR)
             else:

@@ -77,9 +77,8 @@ class Finding:
 def read_books(product_id: int, *, since: Snapshot = Snapshot()) -> Books:
     """Read the three books in one consistent snapshot, from `since` on."""
     with _consistent_snapshot():
-        available, version = Stock.objects.values_list("available", "version").get(
-            product_id=product_id
-        )
+        row = Stock.objects.filter(product_id=product_id).values_list("available", "version")
+        available, version = row.first() or (0, 0)
         movements = Movement.objects.filter(product_id=product_id, version__gt=since.version)
         orders = Order.objects.filter(product_id=product_id)
         if since.version:

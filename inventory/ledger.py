@@ -22,6 +22,8 @@ from inventory.models import Movement, Order, Product, Stock
 MAX_UNITS = 1_000_000_000
 """More units than any sale has; an adjustment beyond it is a typing error."""
 
+MAX_REASON_LENGTH = 200
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PurchaseRequest:
@@ -124,10 +126,12 @@ def adjust(*, product_id: int, delta: int, kind: Movement.Kind, reason: str, act
 
     Raises AdjustmentRefused when too few units are available, and changes nothing.
     """
+    _check_reason(reason)
     if delta == 0:
         raise AdjustmentRefused("A change of 0 units changes nothing.")
     if abs(delta) > MAX_UNITS:
         raise AdjustmentRefused(f"A change must be within ±{MAX_UNITS} units.")
+    open_stock(product_id=product_id)
     with transaction.atomic():
         changed = Stock.objects.filter(
             product_id=product_id, available__gte=-delta, available__lte=MAX_UNITS - delta
@@ -143,25 +147,41 @@ def reset(*, slugs: list[str], units: int, reason: str, actor: str) -> None:
     """
     Set the available units of products to `units`, with one movement each, all or none.
 
-    Raises AdjustmentRefused for an absurd number or while a load run holds one
-    of the products, ProductNotFound for an unknown slug.
+    Raises AdjustmentRefused for an absurd number, a reason too long, or while a load
+    run holds one of the products; ProductNotFound for an unknown slug.
     """
+    _check_reason(reason)
     if not 0 <= units <= MAX_UNITS:
         raise AdjustmentRefused(f"Units must be between 0 and {MAX_UNITS}, not {units}.")
+    ids = dict(Product.objects.filter(slug__in=slugs).values_list("slug", "pk"))
+    for slug in slugs:
+        if slug not in ids:
+            raise ProductNotFound(slug=slug)
     with transaction.atomic():
-        for product in _products_in_lock_order(slugs):
-            if product.is_held_by_a_run(timezone.now()):
-                raise AdjustmentRefused(
-                    f"A load run holds “{product.slug}” until {product.run_until:%H:%M:%S} UTC."
-                )
-            stock = Stock.objects.select_for_update().get(product_id=product.pk)
-            changed = Stock.objects.filter(product_id=product.pk, version=stock.version).update(
-                available=units, version=F("version") + 1
-            )
-            if not changed:
-                raise AdjustmentRefused(f"The stock of “{product.slug}” moved; nothing was reset.")
-            delta = units - stock.available
-            _record_adjustment(product.pk, delta, Movement.Kind.RESET, reason, actor)
+        for product_id in sorted(ids.values()):
+            _reset_one(product_id, units, reason, actor)
+
+
+def _reset_one(product_id: int, units: int, reason: str, actor: str) -> None:
+    """Lock the stock row, then the product, in the order in which a sale does."""
+    open_stock(product_id=product_id)
+    stock = Stock.objects.select_for_update().get(product_id=product_id)
+    product = Product.objects.select_for_update().get(pk=product_id)
+    if product.is_held_by_a_run(timezone.now()):
+        raise AdjustmentRefused(
+            f"A load run holds “{product.slug}” until {product.run_until:%H:%M:%S} UTC."
+        )
+    changed = Stock.objects.filter(product_id=product_id, version=stock.version).update(
+        available=units, version=F("version") + 1
+    )
+    if not changed:
+        raise AdjustmentRefused(f"The stock of “{product.slug}” moved; nothing was reset.")
+    _record_adjustment(product_id, units - stock.available, Movement.Kind.RESET, reason, actor)
+
+
+def _check_reason(reason: str) -> None:
+    if len(reason) > MAX_REASON_LENGTH:
+        raise AdjustmentRefused(f"A reason has at most {MAX_REASON_LENGTH} characters.")
 
 
 def _insert(row: Order | Movement) -> None:
@@ -184,14 +204,6 @@ def _insert_statement(model: type[Order] | type[Movement]) -> tuple[str, list[Fi
     columns = ", ".join(quote(str(field.column)) for field in fields)
     places = ", ".join(["%s"] * len(fields))
     return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places})", fields  # noqa: S608  # names are the models'
-
-
-def _products_in_lock_order(slugs: list[str]) -> list[Product]:
-    products = list(Product.objects.filter(slug__in=slugs).order_by("pk"))
-    for slug in slugs:
-        if slug not in {product.slug for product in products}:
-            raise ProductNotFound(slug=slug)
-    return products
 
 
 def _record_adjustment(

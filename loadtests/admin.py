@@ -56,7 +56,9 @@ class LoadRunAdmin(admin.ModelAdmin):
     @admin.display
     def arrival(self, run: LoadRun) -> str:
         """Say how the buyers came."""
-        return f"within {run.within_s:g} s" if run.within_s else f"{run.concurrency} at a time"
+        if run.within_s:
+            return f"within {run.within_s:g} s"
+        return f"{run.concurrency} at a time" if run.concurrency else "–"
 
     @admin.display(description="audit's findings")
     def findings(self, run: LoadRun) -> str:

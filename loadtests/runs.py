@@ -182,7 +182,7 @@ def _keep(
     )
     seen = outcomes.figures(books=books, attempts=record.attempts)
     if findings:
-        seen["sales_per_s"] = None
+        seen["sales_per_s"] = seen["duration_s"] = None
     cpu_percent = record.generator_cpu_percent
     run.result = {
         "strategy": spec.strategy,

@@ -6,7 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from inventory import ledger
-from inventory.errors import InventoryError
+from inventory.errors import InventoryError, StockBusy
+from inventory.retries import outage_as
 
 
 class Command(BaseCommand):
@@ -21,7 +22,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, slugs: list[str], units: int, reason: str, **options: Any) -> None:
         """Reset, or say why nothing was changed."""
         try:
-            ledger.reset(slugs=slugs, units=units, reason=reason, actor="reset_stock")
+            with outage_as(StockBusy):
+                ledger.reset(slugs=slugs, units=units, reason=reason, actor="reset_stock")
         except InventoryError as error:
             raise CommandError(f"{error} Nothing was changed.") from error
         for slug in slugs:
