@@ -60,7 +60,7 @@ class StockBusy(InventoryError):
 
     def __init__(self, *, attempts: int = 1) -> None:
         self.attempts = attempts
-        super().__init__("Too many people are buying right now, and nothing was sold. Try again.")
+        super().__init__("Too many people are buying right now; nothing was sold. Try again.")
 
 
 class OutcomeUnknown(InventoryError):
