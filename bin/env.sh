@@ -29,6 +29,12 @@ sys.exit("no free port")
 PY
 }
 
+redis_server() { # the program of a Redis server
+  # Debian's package redis-server is a service and a link to this program, which acts by its name.
+  [ ! -x /usr/bin/redis-check-rdb ] || ln -sf /usr/bin/redis-check-rdb "$VAR/redis-server"
+  command -v redis-server || { [ -x "$VAR/redis-server" ] && echo "$VAR/redis-server"; }
+}
+
 running() { # is the process of $VAR/pids/$1.pid alive, and ours?
   local pid
   pid=$(cat "$VAR/pids/$1.pid" 2>/dev/null) && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$ROOT"
