@@ -58,6 +58,16 @@ def record_sale(
     `version` and `available_after` are the stock row's values after that write.
     Raises IntegrityError when the buyer's key already has an order.
     """
+    order = place_order(request, attempts=attempts)
+    return record_movement(order, version=version, available_after=available_after)
+
+
+def place_order(request: PurchaseRequest, *, attempts: int) -> Order:
+    """
+    Write the order, in the transaction that takes its units or is rolled back.
+
+    Raises IntegrityError when the buyer's key already has an order.
+    """
     order = Order(
         product_id=request.product_id,
         buyer=request.buyer,
@@ -68,14 +78,19 @@ def record_sale(
         attempts=attempts,
     )
     _insert(order)
+    return order
+
+
+def record_movement(order: Order, *, version: int, available_after: int) -> Receipt:
+    """Write the movement of the units that the order took."""
     movement = Movement(
-        product_id=request.product_id,
+        product_id=order.product_id,
         version=version,
         kind=Movement.Kind.SALE,
-        delta=-request.quantity,
+        delta=-order.quantity,
         available_after=available_after,
-        order=order,
-        actor=request.buyer,
+        order_id=order.reference,
+        actor=order.buyer,
         created_at=order.created_at,
     )
     _insert(movement)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -24,10 +27,14 @@ from inventory.ledger import PurchaseRequest, Receipt
 from inventory.models import Product
 from inventory.retries import outage_as
 from inventory.strategies.base import Strategy
+from inventory.turnstile import Turnstile
 
 TERMS_CACHE_S = 1
 """A changed price, window or strategy reaches every web process within this."""
 MAX_QUANTITY = 100
+QUEUE_WAIT_S = 4.0
+LONGEST_QUEUE = 200
+_turnstile = Turnstile(longest_queue=LONGEST_QUEUE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +79,34 @@ def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt
     )
     try:
         terms.check_open(timezone.now())
-        return _strategy_for(terms).sell(request)
+        strategy = _strategy_for(terms)
+        with _turn(strategy, terms.product_id):
+            return strategy.sell(request)
     except (Refusal, StrategyUnavailable):
         with outage_as(OutcomeUnknown):
             earlier = ledger.find_receipt(request)
         if earlier is None:
             raise
         return earlier
+
+
+@contextmanager
+def _turn(strategy: Strategy, product_id: int) -> Iterator[None]:
+    """
+    Let one buyer of this process at a time to the row, first come first served.
+
+    Threads that wait here cost nothing; threads that wait for the row slow down the one
+    that holds it. Raises StockBusy when the queue is full or the wait too long.
+    """
+    if not strategy.one_at_a_time:
+        yield
+        return
+    if not _turnstile.enter(product_id, deadline=time.monotonic() + QUEUE_WAIT_S):
+        raise StockBusy
+    try:
+        yield
+    finally:
+        _turnstile.leave(product_id)
 
 
 def _strategy_for(terms: SaleTerms) -> Strategy:

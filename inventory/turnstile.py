@@ -12,17 +12,24 @@ class Turnstile:
     Each waiter sleeps on a lock of its own, so a turn wakes exactly one thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, longest_queue: int) -> None:
+        self._longest_queue = longest_queue
         self._mutex = threading.Lock()
         self._queues: dict[int, deque[threading.Lock]] = {}
 
     def enter(self, key: int, *, deadline: float) -> bool:
-        """Wait for the turn until `deadline` (time.monotonic, s); False when it never came."""
+        """
+        Wait for the turn until `deadline` (time.monotonic, s).
+
+        False when it never came, or at once when too many wait already.
+        """
         with self._mutex:
             queue = self._queues.get(key)
             if queue is None:
                 self._queues[key] = deque()
                 return True
+            if len(queue) >= self._longest_queue:
+                return False
             gate = threading.Lock()
             gate.acquire()
             queue.append(gate)

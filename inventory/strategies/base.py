@@ -49,6 +49,8 @@ class Strategy(ABC):
     needs_redis: ClassVar[bool] = False
     needs_row_locks: ClassVar[bool] = False
     lab_only: ClassVar[bool] = False
+    one_at_a_time: ClassVar[bool] = True
+    """Whether a process lets one buyer at a time to it; off for what queues itself."""
 
     @abstractmethod
     def sell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:

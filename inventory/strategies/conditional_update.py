@@ -21,8 +21,9 @@ class ConditionalUpdate(Strategy):
     """
     Take the units in one guarded UPDATE: no read before it, no retry.
 
-    The database decides and counts in the same statement, and the row stays
-    locked from there to the commit. Raises SoldOut.
+    The database decides and counts in the same statement. The order is written
+    before it, so that the row stays locked for as little as possible; who comes
+    too late takes the order back. Raises SoldOut.
     """
 
     label = "Conditional update"
@@ -31,11 +32,12 @@ class ConditionalUpdate(Strategy):
         """Write where enough is available; the row count is the answer."""
         product, quantity = request.product_id, request.quantity
         with sale_transaction(), connection.cursor() as cursor:
+            order = ledger.place_order(request, attempts=attempt)
             cursor.execute(TAKE_UNITS, [quantity, product, quantity])
             written = cursor.rowcount
             stock = read_stock(product)
             if not written:
                 raise SoldOut(available=stock.available)
-            return ledger.record_sale(
-                request, version=stock.version, available_after=stock.available, attempts=attempt
+            return ledger.record_movement(
+                order, version=stock.version, available_after=stock.available
             )

@@ -27,6 +27,7 @@ LOCK_TTL_S = 2.5
 """A crashed holder blocks the others no longer than this."""
 LOCK_WAIT_S = 4.0
 """Longer than the TTL, so that buyers outlive a crashed holder."""
+LONGEST_QUEUE = 200
 LOCK_POLL_S = 0.005
 LEASE_S = 0.5
 """For how long one process may hand the lock from buyer to buyer: well below the TTL."""
@@ -60,9 +61,10 @@ class RedisLock(Strategy):
 
     label = "Redis lock"
     needs_redis = True
+    one_at_a_time = False
 
     def __init__(self) -> None:
-        self._turnstile = Turnstile()
+        self._turnstile = Turnstile(longest_queue=LONGEST_QUEUE)
         self._leases: dict[int, _Lease] = {}
         self._stand_back_until: dict[int, float] = {}
 

@@ -17,6 +17,7 @@ class Unguarded(Strategy):
 
     label = "Unguarded (control)"
     lab_only = True
+    one_at_a_time = False
 
     def sell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
         """Write back what was computed from a read that may be old by then."""

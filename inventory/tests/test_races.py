@@ -7,10 +7,12 @@ from collections import Counter
 
 import pytest
 
-from conftest import SAFE, Buy, MakeProduct
+from conftest import SAFE, MakeProduct
 from inventory.audit import audit, read_books
 from inventory.errors import StockBusy
+from inventory.ledger import PurchaseRequest, Receipt
 from inventory.models import Order, Product
+from inventory.strategies import STRATEGIES
 from inventory.tests.races import Crowd, race_in_processes
 
 pytestmark = [
@@ -20,43 +22,60 @@ pytestmark = [
 ]
 
 
+def sell(
+    product: Product, *, key: uuid.UUID | None = None, quantity: int = 1, strategy: str = ""
+) -> Receipt:
+    """Sell past the process's turnstile, so that all threads meet at the row itself."""
+    name = strategy or product.strategy
+    return STRATEGIES[name].sell(
+        PurchaseRequest(
+            product_id=product.pk,
+            quantity=quantity,
+            buyer="guest:ada" if key else f"guest:{uuid.uuid4().hex}",
+            key=key or uuid.uuid4(),
+            unit_price=product.price,
+            strategy=name,
+        )
+    )
+
+
 def test_sells_the_last_unit_once_to_100_buyers_in_50_rounds(
-    strategy: str, make_product: MakeProduct, buy: Buy
+    strategy: str, make_product: MakeProduct
 ) -> None:
     with Crowd(100) as crowd:
         for number in range(50):
             product = make_product(f"round-{number}", units=1, strategy=strategy)
 
-            outcomes = crowd.race(lambda n, product=product: buy(product))  # type: ignore[misc]  # bound early
+            outcomes = crowd.race(lambda n, product=product: sell(product))  # type: ignore[misc]  # bound early
 
             assert outcomes == {"sold": 1, "SoldOut": 99}, f"round {number}"
             assert audit(read_books(product.pk)) == []
 
 
 def test_sells_exactly_100_units_to_1000_buyers_in_processes(
-    strategy: str, make_product: MakeProduct, buy: Buy
+    strategy: str, make_product: MakeProduct
 ) -> None:
     product = make_product(units=100, strategy=strategy)
 
-    outcomes = race_in_processes(4, 25, lambda n: buy(product), times=10)
+    outcomes = race_in_processes(4, 25, lambda n: sell(product), times=10)
 
     assert outcomes == {"sold": 100, "SoldOut": 900}
     assert audit(read_books(product.pk)) == []
 
 
 def test_sells_every_unit_when_there_is_one_for_each_of_200_buyers(
-    strategy: str, make_product: MakeProduct, buy: Buy
+    strategy: str, make_product: MakeProduct
 ) -> None:
     product = make_product(units=200, strategy=strategy)
 
-    outcomes = race_in_processes(2, 20, lambda n: buy(product), times=5)
+    outcomes = race_in_processes(2, 20, lambda n: sell(product), times=5)
 
     assert outcomes == {"sold": 200}
     assert audit(read_books(product.pk)) == []
 
 
 def test_makes_one_order_of_one_key_sent_20_times_at_once(
-    strategy: str, make_product: MakeProduct, buy: Buy
+    strategy: str, make_product: MakeProduct
 ) -> None:
     product = make_product(units=50, strategy=strategy)
     with Crowd(20) as crowd:
@@ -66,7 +85,7 @@ def test_makes_one_order_of_one_key_sent_20_times_at_once(
 
             outcomes = crowd.race(
                 lambda n, key=key, answers=answers: answers.append(  # type: ignore[misc]  # bound early
-                    buy(product, buyer="guest:ada", key=key).order
+                    sell(product, key=key).order
                 )
             )
 
@@ -76,25 +95,12 @@ def test_makes_one_order_of_one_key_sent_20_times_at_once(
     assert audit(read_books(product.pk)) == []
 
 
-def test_strategies_mixed_on_one_product_stay_safe(make_product: MakeProduct, buy: Buy) -> None:
+def test_strategies_mixed_on_one_product_stay_safe(make_product: MakeProduct) -> None:
     """Every writer obeys the same guard, so they may meet on one row."""
-    from inventory import ledger
-    from inventory.strategies import STRATEGIES
-
     product = make_product(units=150)
 
     def buy_in_turn(number: int) -> None:
-        name = SAFE[number % len(SAFE)]
-        STRATEGIES[name].sell(
-            ledger.PurchaseRequest(
-                product_id=product.pk,
-                quantity=1 + number % 3,
-                buyer=f"guest:{uuid.uuid4().hex}",
-                key=uuid.uuid4(),
-                unit_price=product.price,
-                strategy=name,
-            )
-        )
+        sell(product, quantity=1 + number % 3, strategy=SAFE[number % len(SAFE)])
 
     outcomes = race_in_processes(2, 16, buy_in_turn, times=6)
 
@@ -106,11 +112,11 @@ def test_strategies_mixed_on_one_product_stay_safe(make_product: MakeProduct, bu
     assert {order.strategy for order in books.orders} == set(SAFE)
 
 
-def test_the_control_oversells_under_the_same_load(make_product: MakeProduct, buy: Buy) -> None:
+def test_the_control_oversells_under_the_same_load(make_product: MakeProduct) -> None:
     """Otherwise the tests above prove nothing."""
     product = make_product(units=20, strategy="unguarded", is_lab=True)
 
-    outcomes = race_in_processes(2, 25, lambda n: buy(product), times=2)
+    outcomes = race_in_processes(2, 25, lambda n: sell(product), times=2)
 
     books = read_books(product.pk)
     assert books.oversold() > 0
@@ -118,7 +124,7 @@ def test_the_control_oversells_under_the_same_load(make_product: MakeProduct, bu
     assert {"oversold", "chain_broken"} <= {finding.code for finding in audit(books)}
 
 
-def test_a_busy_row_is_answered_busy_within_a_bound(make_product: MakeProduct, buy: Buy) -> None:
+def test_a_busy_row_is_answered_busy_within_a_bound(make_product: MakeProduct) -> None:
     """A holder who never commits costs the others a lock wait each, not a hang."""
     import threading
     import time
@@ -145,7 +151,7 @@ def test_a_busy_row_is_answered_busy_within_a_bound(make_product: MakeProduct, b
     begun = time.monotonic()
 
     with pytest.raises(StockBusy) as busy:
-        buy(product)
+        sell(product)
 
     waited_s = time.monotonic() - begun
     done.set()
@@ -154,7 +160,7 @@ def test_a_busy_row_is_answered_busy_within_a_bound(make_product: MakeProduct, b
     assert busy.value.attempts == 2
     assert 1.5 < waited_s < 6
     assert not Order.objects.exists()
-    assert buy(Product.objects.get()).available == 4
+    assert sell(Product.objects.get()).available == 4
 
 
 def test_counts_of_outcomes_add_up() -> None:

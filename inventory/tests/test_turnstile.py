@@ -23,13 +23,13 @@ def waiting(turnstile: Turnstile, key: int) -> int:
 
 
 def test_lets_the_first_in_at_once_and_each_key_apart() -> None:
-    turnstile = Turnstile()
+    turnstile = Turnstile(longest_queue=50)
     assert turnstile.enter(1, deadline=time.monotonic())
     assert turnstile.enter(2, deadline=time.monotonic())
 
 
 def test_serves_in_the_order_of_arrival() -> None:
-    turnstile, served = Turnstile(), []
+    turnstile, served = Turnstile(longest_queue=50), []
     turnstile.enter(1, deadline=soon())
 
     def queue(number: int) -> None:
@@ -52,7 +52,7 @@ def test_serves_in_the_order_of_arrival() -> None:
 
 
 def test_one_who_gives_up_is_passed_over() -> None:
-    turnstile = Turnstile()
+    turnstile = Turnstile(longest_queue=50)
     turnstile.enter(1, deadline=soon())
 
     assert not turnstile.enter(1, deadline=time.monotonic() + 0.01)
@@ -63,7 +63,7 @@ def test_one_who_gives_up_is_passed_over() -> None:
 
 
 def test_hands_on_only_when_somebody_waits() -> None:
-    turnstile, inside = Turnstile(), threading.Event()
+    turnstile, inside = Turnstile(longest_queue=50), threading.Event()
     turnstile.enter(1, deadline=soon())
     assert not turnstile.hand_on(1)
     thread = threading.Thread(target=lambda: turnstile.enter(1, deadline=soon()) and inside.set())
@@ -79,7 +79,7 @@ def test_hands_on_only_when_somebody_waits() -> None:
 
 def test_a_turn_that_comes_while_giving_up_is_taken() -> None:
     """Otherwise it would belong to nobody, and everyone behind would wait for ever."""
-    turnstile = Turnstile()
+    turnstile = Turnstile(longest_queue=50)
     turnstile.enter(1, deadline=soon())
     mutex = turnstile._mutex
     entered: list[bool] = []
@@ -95,3 +95,18 @@ def test_a_turn_that_comes_while_giving_up_is_taken() -> None:
 
     thread.join(5)
     assert entered == [True]
+
+
+def test_turns_away_at_once_when_the_queue_is_full() -> None:
+    turnstile = Turnstile(longest_queue=1)
+    turnstile.enter(1, deadline=soon())
+    thread = threading.Thread(target=lambda: turnstile.enter(1, deadline=soon()))
+    thread.start()
+    eventually(lambda: waiting(turnstile, 1) == 1)
+    begun = time.monotonic()
+
+    assert not turnstile.enter(1, deadline=soon())
+
+    assert time.monotonic() - begun < 1
+    turnstile.leave(1)
+    thread.join(5)

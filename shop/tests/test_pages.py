@@ -251,9 +251,9 @@ def test_sells_again_in_four_statements_and_one_transaction_without_reading_the_
 
     expected = [
         r"BEGIN",
+        r"INSERT INTO .inventory_order. ",
         r"UPDATE inventory_stock SET ",
         r"SELECT available, version FROM inventory_stock ",
-        r"INSERT INTO .inventory_order. ",
         r"INSERT INTO .inventory_movement. ",
         r"COMMIT",
     ]
