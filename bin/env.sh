@@ -11,6 +11,7 @@ mkdir -p "$VAR/log" "$VAR/pids" "$VAR/static"
 say() { printf '%s\n' "$*"; }
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
+PATH=$PATH:/usr/sbin
 case $DB in embedded | mariadb) ;; *) die "DB is either embedded or mariadb, not “$DB”." ;; esac
 
 free_port() { # the first free one from $1 on
@@ -27,6 +28,10 @@ for port in range(int(sys.argv[1]), int(sys.argv[1]) + 200):
     sys.exit()
 sys.exit("no free port")
 PY
+}
+
+docker_engine() { # does one answer, with compose?
+  command -v docker >/dev/null && docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1
 }
 
 redis_server() { # the program of a Redis server

@@ -63,11 +63,13 @@ class LoadRunAdmin(admin.ModelAdmin):
     @admin.display(description="audit's findings")
     def findings(self, run: LoadRun) -> str:
         """List all that did not fit."""
-        found = run.result.get("audit", {}).get("findings", [])
+        audit = run.result.get("audit", {})
+        found = audit.get("findings", [])
         if not found:
             return "none: the books agree" if run.status == LoadRun.Status.PASSED else "–"
         lines = format_html_join("", "<li>{}: {}</li>", ((f["code"], f["text"]) for f in found))
-        return format_html("<ul>{}</ul>", lines)
+        more = audit["total"] - len(found)
+        return format_html("<ul>{}</ul>{}", lines, f"… and {more} more" if more else "")
 
     @admin.display
     def figures(self, run: LoadRun) -> SafeString:

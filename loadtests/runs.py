@@ -32,6 +32,7 @@ LAB_SLUG = "lab"
 RUNS_DIR = settings.BASE_DIR / "var" / "runs"
 GENERATOR_CPU_FLAG_PERCENT = 90
 SETTLE_S = 0.3
+MOST_FINDINGS_KEPT = 100
 Progress = Callable[[int, int], None]
 
 
@@ -193,7 +194,11 @@ def _keep(
         "within_s": spec.within_s,
         "units": spec.units,
         **seen,
-        "audit": {"ok": not findings, "findings": [asdict(finding) for finding in findings]},
+        "audit": {
+            "ok": not findings,
+            "total": len(findings),
+            "findings": [asdict(finding) for finding in findings[:MOST_FINDINGS_KEPT]],
+        },
         "generator_cpu_percent": cpu_percent,
         "generator_saturated": cpu_percent is None or cpu_percent > GENERATOR_CPU_FLAG_PERCENT,
         "environment": describe(server_started_here=server_started_here),

@@ -165,7 +165,7 @@ def summary(run: LoadRun) -> str:
         lines.append("  audit clean")
     for finding in result["audit"]["findings"][:10]:
         lines.append(f"  AUDIT {finding['code']}: {finding['text']}")
-    hidden = len(result["audit"]["findings"]) - 10
+    hidden = result["audit"]["total"] - 10
     if hidden > 0:
         lines.append(f"  … and {hidden} more findings")
     if result["generator_saturated"]:

@@ -69,7 +69,7 @@ def test_sells_every_unit_and_refuses_the_rest(strategy: str, tmp_path: Path) ->
 
     seen = json.loads(result.read_text())
     assert set(seen) == FIELDS
-    assert seen["audit"] == {"ok": True, "findings": []}
+    assert seen["audit"] == {"ok": True, "total": 0, "findings": []}
     assert (seen["sold"], seen["refused"]) == (20, {"sold_out": 40})
     assert (seen["busy"], seen["failed"], seen["oversold"], seen["undersold"]) == (0, 0, 0, 0)
     assert seen["sales_per_s"] > 0
