@@ -254,6 +254,25 @@ def test_the_outcome_is_unknown_when_the_books_cannot_be_asked(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_lost_commit_followed_by_lock_waits_ends_in_unknown_and_not_in_busy(
+    strategy: str, make_product: MakeProduct, buy: Buy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Busy says that nothing was sold, which nobody can know here."""
+    product = make_product(units=5, strategy=strategy)
+    buy(product)
+    codes = iter([2013])
+
+    def failing(self: Any) -> None:
+        self._rollback()
+        raise OperationalError(next(codes, 1205), "as the driver says it")
+
+    monkeypatch.setattr(type(connections["default"]), "_commit", failing)
+
+    with pytest.raises(OutcomeUnknown):
+        buy(product)
+
+
+@pytest.mark.django_db(transaction=True)
 def test_after_a_lost_commit_nobody_is_told_that_nothing_was_sold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
