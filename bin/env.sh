@@ -40,18 +40,26 @@ redis_server() { # the program of a Redis server
   command -v redis-server || { [ -x "$VAR/redis-server" ] && echo "$VAR/redis-server"; }
 }
 
-running() { # is the process of $VAR/pids/$1.pid alive, and ours?
-  local pid
-  pid=$(cat "$VAR/pids/$1.pid" 2>/dev/null) && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$ROOT"
+started() { # when process $1 started, in the kernel's ticks
+  sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20
 }
 
-stop() { # end the process of $VAR/pids/$1.pid, if it is ours
+note() { # that $1 is process $2, started now
+  echo "$2 $(started "$2")" >"$VAR/pids/$1.pid"
+}
+
+running() { # is the process noted as $1 alive, and still that one?
+  local pid since
+  read -r pid since 2>/dev/null <"$VAR/pids/$1.pid" && [ -n "$since" ] && [ "$(started "$pid")" = "$since" ]
+}
+
+stop() { # end the process noted as $1, if it is still that one
   if running "$1"; then
-    local pid
-    pid=$(cat "$VAR/pids/$1.pid")
+    local pid _
+    read -r pid _ <"$VAR/pids/$1.pid"
     kill "$pid"
     for _ in $(seq 100); do
-      [ -d "/proc/$pid" ] && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null || break
+      running "$1" && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null || break
       sleep 0.1
     done
     say "Stopped: $1."

@@ -37,6 +37,7 @@ class MovementLine:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderLine:
     reference: uuid.UUID
+    buyer: str
     key: uuid.UUID
     quantity: int
     strategy: str
@@ -93,9 +94,9 @@ def read_books(product_id: int, *, since: Snapshot = Snapshot()) -> Books:
                 )
             ],
             orders=[
-                OrderLine(reference=ref, key=key, quantity=quantity, strategy=name, attempts=tries)
-                for ref, key, quantity, name, tries in orders.values_list(
-                    "reference", "key", "quantity", "strategy", "attempts"
+                OrderLine(**line)
+                for line in orders.values(
+                    "reference", "buyer", "key", "quantity", "strategy", "attempts"
                 )
             ],
         )
@@ -167,7 +168,7 @@ def _orders_and_sales(books: Books) -> Iterator[Finding]:
             yield Finding(
                 code="sale_without_order", text=f"The sale at version {sale.version} has no order."
             )
-    for key, times in Counter(order.key for order in books.orders).items():
+    for (_, key), times in Counter((order.buyer, order.key) for order in books.orders).items():
         if times > 1:
             yield Finding(code="key_sold_twice", text=f"Key {key} has {times} orders.")
 

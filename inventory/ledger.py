@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -178,10 +179,10 @@ def reset(*, slugs: list[str], units: int, reason: str, actor: str) -> None:
 
 
 def _reset_one(product_id: int, units: int, reason: str, actor: str) -> None:
-    """Lock the stock row, then the product, in the order in which a sale does."""
+    """Reset under the stock row's lock, which `hold_for_run` takes as well."""
     open_stock(product_id=product_id)
     stock = Stock.objects.select_for_update().get(product_id=product_id)
-    product = Product.objects.select_for_update().get(pk=product_id)
+    product = Product.objects.get(pk=product_id)
     if product.is_held_by_a_run(timezone.now()):
         raise AdjustmentRefused(
             f"A load run holds “{product.slug}” until {product.run_until:%H:%M:%S} UTC."
@@ -192,6 +193,14 @@ def _reset_one(product_id: int, units: int, reason: str, actor: str) -> None:
     if not changed:
         raise AdjustmentRefused(f"The stock of “{product.slug}” moved; nothing was reset.")
     _record_adjustment(product_id, units - stock.available, Movement.Kind.RESET, reason, actor)
+
+
+def hold_for_run(*, product_id: int, until: datetime) -> bool:
+    """Keep resets of a product away until then; False when another run holds it."""
+    with transaction.atomic():
+        Stock.objects.select_for_update().get(product_id=product_id)
+        free = Product.objects.filter(pk=product_id).exclude(run_until__gt=timezone.now())
+        return bool(free.update(run_until=until))
 
 
 def _check_reason(reason: str) -> None:

@@ -32,7 +32,7 @@ from inventory.turnstile import Turnstile
 TERMS_CACHE_S = 1
 """A changed price, window or strategy reaches every web process within this."""
 MAX_QUANTITY = 100
-QUEUE_WAIT_S = 4.0
+QUEUE_WAIT_S = 3.0
 LONGEST_QUEUE = 200
 _turnstile = Turnstile(longest_queue=LONGEST_QUEUE)
 
@@ -67,7 +67,7 @@ def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt
         raise InvalidPurchase(
             field="quantity", problem=f"Quantity must be between 1 and {MAX_QUANTITY}."
         )
-    with outage_as(StockBusy):
+    with outage_as(OutcomeUnknown):
         terms = sale_terms(slug)
     request = PurchaseRequest(
         product_id=terms.product_id,
@@ -82,7 +82,7 @@ def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt
         strategy = _strategy_for(terms)
         with _turn(strategy, terms.product_id):
             return strategy.sell(request)
-    except (Refusal, StrategyUnavailable):
+    except (Refusal, StockBusy, StrategyUnavailable):
         with outage_as(OutcomeUnknown):
             earlier = ledger.find_receipt(request)
         if earlier is None:

@@ -24,8 +24,8 @@ from inventory.ledger import PurchaseRequest, Receipt
 
 logger = logging.getLogger(__name__)
 
-BUDGET_S = 6.0
-"""How long one sale may go on trying, below the 8 s that a request may take."""
+BUDGET_S = 4.0
+"""No try begins later; the last may still wait 3 s for the row, 6 s for a dead network."""
 MOST_TRANSIENT_ERRORS = 5
 PAUSE_BASE_S = 0.02
 PAUSE_CAP_S = 0.25

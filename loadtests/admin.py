@@ -68,7 +68,7 @@ class LoadRunAdmin(admin.ModelAdmin):
         if not found:
             return "none: the books agree" if run.status == LoadRun.Status.PASSED else "–"
         lines = format_html_join("", "<li>{}: {}</li>", ((f["code"], f["text"]) for f in found))
-        more = audit["total"] - len(found)
+        more = audit.get("total", len(found)) - len(found)
         return format_html("<ul>{}</ul>{}", lines, f"… and {more} more" if more else "")
 
     @admin.display

@@ -7,19 +7,24 @@ from types import FrameType
 
 from django.core.management.base import CommandError
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """
-    Let Ctrl-C and SIGTERM end the block in order: children stopped, the run marked aborted.
+    Let Ctrl-C, SIGTERM and a closed terminal end the block in order.
 
-    Raises CommandError for either.
+    Children are stopped and the run is marked aborted, undisturbed by further
+    signals. Raises CommandError for any of them.
     """
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {each: signal.signal(each, interrupt) for each in SIGNALS}
     try:
         yield
     except KeyboardInterrupt:
@@ -27,4 +32,5 @@ def interruptible() -> Iterator[None]:
             "Interrupted: nothing is left running, the run is marked aborted."
         ) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)

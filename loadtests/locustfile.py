@@ -69,6 +69,8 @@ class Crowd:
         self.open_pages: deque[Visitor] = deque()
         self.arrived = self.served = 0
         self.doors = Event()
+        if not self.waiting:
+            self.doors.set()
         self.opened_at = self.cpu_at_opening_s = 0.0
         self.record: IO[str] | None = None
         if options.record:
@@ -82,7 +84,9 @@ class Crowd:
             self.open_doors()
 
     def open_doors(self) -> None:
-        """Let the buying begin."""
+        """Let the buying begin; only once, however often users are spawned."""
+        if self.doors.is_set():
+            return
         self.opened_at = time.monotonic()
         self.cpu_at_opening_s = time.process_time()
         self.doors.set()
@@ -150,10 +154,15 @@ def _gather(environment: Environment, **kwargs: Any) -> None:
 
 def _tell_workers_their_shares(master: MasterRunner) -> int:
     workers = list(master.clients.ready)
+    if master.target_user_count < len(workers):
+        master.environment.process_exit_code = 1
+        print(f"Give at least as many users as processes ({len(workers)}).")
+        master.quit()
     for number, worker in enumerate(workers):
         message = {"share": number, "shares": len(workers)}
         master.send_message("share", message, client_id=worker.id)
-    return len(workers)
+    buyers: int = _options(master.environment).buyers
+    return min(len(workers), buyers)
 
 
 class Buyer(FastHttpUser):
@@ -277,8 +286,10 @@ def _runner(environment: Environment) -> Runner:
 
 
 def _outcome(status: int, body: dict[str, Any]) -> str:
-    """Name what an answer means for the buyer."""
+    """Name what an answer means for the buyer; one cut off on its way means nothing yet."""
     code = body.get("code")
+    if status in (200, 201, 409) and not body:
+        return "unknown"
     if status in (200, 201):
         return "sold" if status == 201 else "replayed"
     if status == 409 and isinstance(code, str):

@@ -68,6 +68,8 @@ def judge(*, books: Books, attempts: list[Attempt], buyers: int, strategy: str) 
     return [
         *audit(books),
         *_everyone_came(attempts, buyers),
+        *_everyone_was_answered(attempts),
+        *_nothing_was_left(books, attempts),
         *_clients_against_orders(books, attempts),
         *_orders_against_clients(books, attempts, strategy),
         *_versions(books, attempts),
@@ -109,9 +111,10 @@ def _selling_time_s(attempts: list[Attempt]) -> float:
 
 
 def _undersold(books: Books, last: Iterable[Attempt]) -> int:
-    """Units left at the end although buyers of them had been told that they were sold out."""
-    refused = sum(attempt.quantity for attempt in last if attempt.outcome == "sold_out")
-    return max(0, min(books.stock.available, refused))
+    """Units left at the end although buyers of them went away without."""
+    unserved = ("sold_out", "busy", "failed", "unknown")
+    wanted = sum(attempt.quantity for attempt in last if attempt.outcome in unserved)
+    return max(0, min(books.stock.available, wanted))
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:
@@ -135,6 +138,25 @@ def _everyone_came(attempts: list[Attempt], buyers: int) -> Iterator[Finding]:
         )
 
 
+def _everyone_was_answered(attempts: list[Attempt]) -> Iterator[Finding]:
+    last = {attempt.key: attempt for attempt in attempts}
+    without = [a for a in last.values() if a.outcome in ("failed", "unknown")]
+    if without:
+        yield Finding(
+            code="unanswered",
+            text=f"{len(without)} buyers got no definite answer (HTTP {without[0].status}).",
+        )
+
+
+def _nothing_was_left(books: Books, attempts: list[Attempt]) -> Iterator[Finding]:
+    last = {attempt.key: attempt for attempt in attempts}
+    if undersold := _undersold(books, last.values()):
+        yield Finding(
+            code="undersold",
+            text=f"{undersold} units were left, though buyers of them went away without.",
+        )
+
+
 def _clients_against_orders(books: Books, attempts: list[Attempt]) -> Iterator[Finding]:
     orders = {order.key: order for order in books.orders}
     tries: dict[uuid.UUID, list[Attempt]] = defaultdict(list)
@@ -149,7 +171,7 @@ def _clients_against_orders(books: Books, attempts: list[Attempt]) -> Iterator[F
             yield Finding(
                 code="success_without_order", text=f"Key {key} was sold to, but has no such order."
             )
-        if order and not told and all(attempt.outcome != "unknown" for attempt in mine):
+        if order and mine[-1].outcome not in (*SOLD, "unknown"):
             yield Finding(
                 code="refused_with_order",
                 text=f"Key {key} was told “{mine[-1].outcome}”, but has an order.",
@@ -160,6 +182,9 @@ def _orders_against_clients(
     books: Books, attempts: list[Attempt], strategy: str
 ) -> Iterator[Finding]:
     keys = {attempt.key for attempt in attempts}
+    for key, times in Counter(order.key for order in books.orders).items():
+        if times > 1:
+            yield Finding(code="client_sold_twice", text=f"Key {key} has {times} orders.")
     for order in books.orders:
         if order.key not in keys:
             yield Finding(

@@ -72,8 +72,19 @@ def perform(
     """
     strategies.usable(spec.strategy)
     product = _prepare_product(spec)
+    try:
+        return _perform(spec, product, host, server_started_here, progress)
+    finally:
+        Product.objects.filter(pk=product.pk).update(run_until=None)
+
+
+def _perform(
+    spec: RunSpec, product: Product, host: str, server_started_here: bool, progress: Progress
+) -> LoadRun:
     stock = Stock.objects.get(product=product)
     opening = Snapshot(available=stock.available, version=stock.version)
+    if opening.available != spec.units:
+        raise CommandError("Somebody else moved the lab product's stock just now.")
     run = LoadRun.objects.create(
         strategy=spec.strategy,
         server=spec.server,
@@ -86,8 +97,6 @@ def perform(
         opening_version=opening.version,
     )
     try:
-        if opening.available != spec.units:
-            raise CommandError("Somebody else moved the lab product's stock just now.")
         time.sleep(TERMS_CACHE_S)
         record = _drive(spec, run, host, progress)
         _keep(run, spec, product, opening, record, server_started_here)
@@ -96,8 +105,6 @@ def perform(
             status=LoadRun.Status.ABORTED, finished_at=timezone.now()
         )
         raise
-    finally:
-        Product.objects.filter(pk=product.pk).update(run_until=None)
     return run
 
 
@@ -124,19 +131,15 @@ def _prepare_product(spec: RunSpec) -> Product:
         raise CommandError(f"“{LAB_SLUG}” is not a lab product: it will not be run against.")
     ledger.open_stock(product_id=product.pk)
     ledger.reset(slugs=[LAB_SLUG], units=spec.units, reason=f"run of {spec.strategy}", actor="lab")
-    now = timezone.now()
-    claimed = (
-        Product.objects.filter(pk=product.pk)
-        .exclude(run_until__gt=now)
-        .update(
-            run_until=now + timedelta(seconds=spec.limit_s() + 30),
-            strategy=spec.strategy,
-            opens_at=None,
-            closes_at=None,
-        )
-    )
-    if not claimed:
+    until = timezone.now() + timedelta(seconds=spec.limit_s() + 30)
+    if not ledger.hold_for_run(product_id=product.pk, until=until):
         raise CommandError("Another run has just begun on the lab product.")
+    LoadRun.objects.filter(status=LoadRun.Status.RUNNING).update(  # whoever ran them was killed
+        status=LoadRun.Status.ABORTED, finished_at=timezone.now()
+    )
+    Product.objects.filter(pk=product.pk).update(
+        strategy=spec.strategy, opens_at=None, closes_at=None
+    )
     return product
 
 

@@ -13,7 +13,7 @@ class Optimistic(Strategy):
     Read without a lock; write only if the version has not moved since.
 
     A buyer who lost the race starts again in a fresh transaction after a random
-    pause, until sold out or the time budget (6 s) ends in StockBusy. Cheap when
+    pause, until sold out or the time budget (4 s) ends in StockBusy. Cheap when
     buyers are few; under a crowd most work is thrown away. Raises SoldOut.
     """
 

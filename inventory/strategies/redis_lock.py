@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 LOCK_TTL_S = 2.5
 """A crashed holder blocks the others no longer than this."""
-LOCK_WAIT_S = 4.0
+LOCK_WAIT_S = 3.5
 """Longer than the TTL, so that buyers outlive a crashed holder."""
 LONGEST_QUEUE = 200
 LOCK_POLL_S = 0.005
@@ -55,7 +55,7 @@ class RedisLock(Strategy):
     Polling a lock starves and wastes, so one thread per process competes for it
     and hands it to the buyers queueing behind it, first come first served, for
     at most 0.5 s or 50 sales. A lock lost to its TTL (2.5 s) sells nothing twice:
-    the write is guarded by the version as well. Waiting ends after 4 s in
+    the write is guarded by the version as well. Waiting ends after 3.5 s in
     StockBusy, and so does a Redis that cannot be reached. Raises SoldOut.
     """
 

@@ -63,7 +63,7 @@ def race_in_processes(
     """Run `action(number)` in every thread of every process at once, `times` times over."""
     context = multiprocessing.get_context("fork")
     gate = context.Barrier(processes)
-    results = context.SimpleQueue()
+    results: multiprocessing.Queue[Counter[Outcome]] = context.Queue()
 
     def child(first: int) -> None:
         caches["process"].clear()
@@ -78,11 +78,15 @@ def race_in_processes(
     children = [
         context.Process(target=child, args=(number * threads,)) for number in range(processes)
     ]
-    for process in children:
-        process.start()
     total: Counter[Outcome] = Counter()
-    for _ in children:
-        total += results.get()
-    for process in children:
-        process.join(WAIT_S)
+    try:
+        for process in children:
+            process.start()
+        for _ in children:
+            total += results.get(timeout=4 * WAIT_S)
+        for process in children:
+            process.join(WAIT_S)
+    finally:
+        for process in children:
+            process.kill()
     return total

@@ -618,7 +618,7 @@ class TestEdges:
         def claim() -> None:
             with transaction.atomic():
                 until = timezone.now() + timedelta(minutes=1)
-                Product.objects.filter(pk=product.pk).update(run_until=until)
+                assert ledger.hold_for_run(product_id=product.pk, until=until)
                 claimed.set()
                 resetting.wait(5)
                 eventually_waited_for()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 from conftest import Buy, MakeProduct
 from inventory import purchases
+from inventory.audit import audit, read_books
 from inventory.errors import StockBusy
 from inventory.models import Order
 from inventory.strategies import STRATEGIES
@@ -84,3 +87,29 @@ def test_a_failed_sale_gives_its_turn_up(
             buy(product)
 
     assert buy(product).available == 4
+
+
+def test_a_replay_finds_its_order_even_when_the_row_is_busy(
+    make_product: MakeProduct, buy: Buy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """“Nothing was sold” would be a lie to whoever asks again after a lost answer."""
+    product = make_product(units=5)
+    key = uuid.uuid4()
+    first = buy(product, buyer="guest:ada", key=key)
+    turnstile = Turnstile(longest_queue=0)
+    monkeypatch.setattr(purchases, "_turnstile", turnstile)
+    turnstile.enter(product.pk, deadline=0)
+
+    assert buy(product, buyer="guest:ada", key=key).order == first.order
+
+
+def test_two_buyers_may_use_one_key_and_the_audit_stays_clean(
+    make_product: MakeProduct, buy: Buy
+) -> None:
+    product = make_product(units=5)
+    key = uuid.uuid4()
+
+    buy(product, buyer="guest:ada", key=key)
+    buy(product, buyer="guest:bob", key=key)
+
+    assert audit(read_books(product.pk)) == []

@@ -46,7 +46,12 @@ class History:
             if sold:
                 self.orders.append(
                     OrderLine(
-                        reference=order, key=key, quantity=1, strategy="optimistic", attempts=1
+                        reference=order,
+                        buyer="guest:ada",
+                        key=key,
+                        quantity=1,
+                        strategy="optimistic",
+                        attempts=1,
                     )
                 )
                 self.movements.append(
@@ -208,6 +213,18 @@ BAD: list[tuple[str, str, Spoil]] = [
     ("the opening version was forged", "version_gap", lambda h: h.opens(3, version=6)),
     ("all movements are lost", "order_without_sale", lambda h: h.movements.clear()),
     ("all orders are lost", "sale_without_order", lambda h: h.orders.clear()),
+    ("a buyer got an error", "unanswered", lambda h: h.told(4, "failed")),
+    ("a buyer got no answer", "unanswered", lambda h: h.told(4, "unknown")),
+    ("nobody got an answer", "unanswered", lambda h: [h.told(n, "failed") for n in range(5)]),
+    ("units left, buyers busy", "undersold", lambda h: (h.ends(1, version=9), h.told(2, "busy"))),
+    (
+        "a lost answer, then busy, yet sold",
+        "refused_with_order",
+        lambda h: (
+            h.told(1, "unknown"),
+            h.attempts.append(replace(h.attempts[1], outcome="busy")),
+        ),
+    ),
     (
         "a restock that is not in the count",
         "available_differs",
@@ -239,9 +256,9 @@ def test_a_bad_history_is_named(code: str, spoil: Spoil) -> None:
 
 def test_an_unknown_outcome_may_or_may_not_have_an_order() -> None:
     history = History()
-    history.change(0, outcome="unknown", order=None, version=None)
-    history.change(4, outcome="unknown")
-    assert history.codes() == set()
+    history.told(0, "unknown")
+    history.told(4, "unknown")
+    assert history.codes() == {"unanswered"}
 
 
 def test_overlapping_sales_may_commit_in_any_order() -> None:

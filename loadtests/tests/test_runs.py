@@ -153,6 +153,22 @@ def test_ctrl_c_leaves_nothing_running_and_marks_the_run_aborted() -> None:
     assert Product.objects.get(slug="lab").run_until is None
 
 
+def test_a_run_that_nobody_answered_fails_its_audit() -> None:
+    spec = RunSpec(strategy="pessimistic", units=2, buyers=2, concurrency=2)
+    run = perform(spec, host="http://127.0.0.1:9", server_started_here=False)
+    assert run.status == LoadRun.Status.FAILED
+    assert {f["code"] for f in run.result["audit"]["findings"]} == {"unanswered", "undersold"}
+
+
+def test_a_run_that_was_killed_is_marked_aborted_by_the_next(host: str) -> None:
+    values = {"units": 1, "buyers": 1, "opening_available": 1, "opening_version": 1}
+    killed = LoadRun.objects.create(strategy="pessimistic", server="wsgi", **values)
+    spec = RunSpec(strategy="pessimistic", units=1, buyers=1, concurrency=1)
+    assert perform(spec, host=host, server_started_here=True).status == LoadRun.Status.PASSED
+    killed.refresh_from_db()
+    assert killed.status == LoadRun.Status.ABORTED
+
+
 def test_refuses_to_run_while_another_run_is_on(make_product: MakeProduct, host: str) -> None:
     make_product("lab", units=3, is_lab=True, run_until=timezone.now() + timedelta(minutes=1))
 

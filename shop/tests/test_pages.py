@@ -482,7 +482,7 @@ def test_answers_503_to_a_buyer_while_the_database_cannot_be_reached(
 
     assert response.status_code == 503
     assert int(response["Retry-After"]) >= 1
-    assert response.json()["code"] == "busy"
+    assert response.json()["code"] == "outcome_unknown"
     assert Stock.objects.get().available == 10
 
 
