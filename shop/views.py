@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -17,9 +16,7 @@ from inventory.models import Order, Product
 from inventory.purchases import purchase
 from shop import refusals
 from shop.buyers import identified
-from shop.forms import PurchaseForm
-
-FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+from shop.forms import Wish, read_wish
 
 
 @require_safe
@@ -44,14 +41,16 @@ def product_page(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
 def buy(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
     """Buy; answer with the order, or with why not."""
     try:
-        wish = _parse(request)
+        wish = read_wish(request)
     except InvalidPurchase as error:
         return _refused(request, slug, error)
     try:
         receipt = purchase(slug=slug, quantity=wish.quantity, buyer=buyer, key=wish.key)
+        response = _sold(request, receipt)
     except InventoryError as error:
-        return _refused(request, slug, error, wish)
-    return _sold(request, receipt)
+        response = _refused(request, slug, error, wish)
+    response["Idempotency-Key"] = str(wish.key)
+    return response
 
 
 @require_safe
@@ -79,26 +78,6 @@ def order_page(request: HttpRequest, buyer: str, reference: uuid.UUID) -> HttpRe
     return render(request, "shop/order.html", {"order": order})
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    quantity: int
-    key: uuid.UUID
-
-
-def _parse(request: HttpRequest) -> _Wish:
-    """Read quantity (1 if absent) and key (made here if absent; the header wins)."""
-    if request.content_type not in FORM_TYPES:
-        raise InvalidPurchase(field="body", problem="Send the purchase as form fields.")
-    data = {"quantity": "1", "key": str(uuid.uuid4()), **request.POST.dict()}
-    if "Idempotency-Key" in request.headers:
-        data["key"] = request.headers["Idempotency-Key"].strip('"')
-    form = PurchaseForm(data)
-    if not form.is_valid():
-        field, problems = next(iter(form.errors.items()))
-        raise InvalidPurchase(field=field, problem=str(problems[0]))
-    return _Wish(form.cleaned_data["quantity"], form.cleaned_data["key"])
-
-
 def _sold(request: HttpRequest, receipt: Receipt) -> HttpResponse:
     if not refusals.wants_json(request):
         response: HttpResponse = redirect("order", reference=receipt.order)
@@ -118,7 +97,7 @@ def _sold(request: HttpRequest, receipt: Receipt) -> HttpResponse:
 
 
 def _refused(
-    request: HttpRequest, slug: str, error: InventoryError, wish: _Wish | None = None
+    request: HttpRequest, slug: str, error: InventoryError, wish: Wish | None = None
 ) -> HttpResponse:
     answer = refusals.answer_to(error)
     again = wish if answer.retry else None
