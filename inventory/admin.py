@@ -40,6 +40,7 @@ class ProductForm(forms.ModelForm):
             "price",
             "opens_at",
             "closes_at",
+            "limit_per_buyer",
             "strategy",
             "is_lab",
         )

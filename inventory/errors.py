@@ -46,6 +46,14 @@ class SoldOut(Refusal):
         )
 
 
+class LimitReached(Refusal):
+    """The buyer would own more units of the product than one buyer may."""
+
+    def __init__(self, *, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"Only {limit} per buyer.")
+
+
 class NotOpen(Refusal):
     """The sale has not begun, or is over."""
 

@@ -7,6 +7,7 @@ Whoever writes a stock row records it here in the same transaction.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -17,13 +18,19 @@ from django.db import connection, transaction
 from django.db.models import AutoField, F, Field
 from django.utils import timezone
 
-from inventory.errors import AdjustmentRefused, KeyReused, ProductNotFound
+from inventory.errors import AdjustmentRefused, KeyReused, LimitReached, ProductNotFound
 from inventory.models import Movement, Order, Product, Stock
 
 MAX_UNITS = 1_000_000_000
 """More units than any sale has; an adjustment beyond it is a typing error."""
 
 MAX_REASON_LENGTH = 200
+
+# Arguments: product, buyers. One row per buyer with the units of all its orders.
+UNITS_BOUGHT = """
+SELECT buyer, SUM(quantity) FROM inventory_order
+WHERE product_id = %s AND buyer IN ({buyers}) GROUP BY buyer
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +43,10 @@ class PurchaseRequest:
     key: uuid.UUID
     unit_price: Decimal
     strategy: str
+    limit: int | None = None
+    """Units of the product that one buyer may own."""
+    reference: uuid.UUID | None = None
+    """What the order will be called, where the buyer was told before it was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,51 +68,70 @@ def record_sale(
     Write the order and its movement, in the transaction that took the units.
 
     `version` and `available_after` are the stock row's values after that write.
-    Raises IntegrityError when the buyer's key already has an order.
+    Raises IntegrityError when the buyer's key already has an order; LimitReached.
     """
-    order = place_order(request, attempts=attempts)
-    return record_movement(order, version=version, available_after=available_after)
+    orders = place_orders([request], attempts=attempts)
+    (receipt,) = close_sales([request], orders, version=version, available_after=available_after)
+    return receipt
 
 
-def place_order(request: PurchaseRequest, *, attempts: int) -> Order:
+def place_orders(requests: Sequence[PurchaseRequest], *, attempts: int) -> list[Order]:
     """
-    Write the order, in the transaction that takes its units or is rolled back.
+    Write the orders, in the transaction that takes their units or is rolled back.
 
-    Raises IntegrityError when the buyer's key already has an order.
+    Raises IntegrityError when a buyer's key already has an order.
     """
-    order = Order(
-        product_id=request.product_id,
-        buyer=request.buyer,
-        key=request.key,
-        quantity=request.quantity,
-        unit_price=request.unit_price,
-        strategy=request.strategy,
-        attempts=attempts,
-    )
-    _insert(order)
-    return order
+    orders = [
+        Order(
+            reference=request.reference or uuid.uuid4(),
+            product_id=request.product_id,
+            buyer=request.buyer,
+            key=request.key,
+            quantity=request.quantity,
+            unit_price=request.unit_price,
+            strategy=request.strategy,
+            attempts=attempts,
+        )
+        for request in requests
+    ]
+    _insert(orders)
+    return orders
 
 
-def record_movement(order: Order, *, version: int, available_after: int) -> Receipt:
-    """Write the movement of the units that the order took."""
-    movement = Movement(
-        product_id=order.product_id,
-        version=version,
-        kind=Movement.Kind.SALE,
-        delta=-order.quantity,
-        available_after=available_after,
-        order_id=order.reference,
-        actor=order.buyer,
-        created_at=order.created_at,
-    )
-    _insert(movement)
-    return Receipt(
-        order=order.reference,
-        status=order.status,
-        quantity=order.quantity,
-        stock_version=version,
-        available=available_after,
-    )
+def close_sales(
+    requests: Sequence[PurchaseRequest],
+    orders: Sequence[Order],
+    *,
+    version: int,
+    available_after: int,
+) -> list[Receipt]:
+    """
+    Write the movements of the units that the orders took, in their order.
+
+    `version` and `available_after` are the stock row's values after the write that
+    took them all. Raises LimitReached when a buyer's orders, the one just placed
+    among them, pass the limit: who holds the row sees every earlier sale of the
+    product, so two purchases at once cannot both pass.
+    """
+    _check_limits(requests)
+    movements = []
+    version -= len(orders)
+    available_after += sum(order.quantity for order in orders)
+    for order in orders:
+        version += 1
+        available_after -= order.quantity
+        movements.append(_sale(order, version, available_after))
+    _insert(movements)
+    return [
+        Receipt(
+            order=order.reference,
+            status=order.status,
+            quantity=order.quantity,
+            stock_version=movement.version,
+            available=movement.available_after,
+        )
+        for order, movement in zip(orders, movements, strict=True)
+    ]
 
 
 def find_receipt(request: PurchaseRequest) -> Receipt | None:
@@ -208,26 +238,57 @@ def _check_reason(reason: str) -> None:
         raise AdjustmentRefused(f"A reason has at most {MAX_REASON_LENGTH} characters.")
 
 
-def _insert(row: Order | Movement) -> None:
+def _sale(order: Order, version: int, available_after: int) -> Movement:
+    return Movement(
+        product_id=order.product_id,
+        version=version,
+        kind=Movement.Kind.SALE,
+        delta=-order.quantity,
+        available_after=available_after,
+        order_id=order.reference,
+        actor=order.buyer,
+        created_at=order.created_at,
+    )
+
+
+def _check_limits(requests: Sequence[PurchaseRequest]) -> None:
+    limits = {request.buyer: request.limit for request in requests if request.limit is not None}
+    if not limits:
+        return
+    places = ", ".join(["%s"] * len(limits))
+    with connection.cursor() as cursor:
+        cursor.execute(UNITS_BOUGHT.format(buyers=places), [requests[0].product_id, *limits])
+        for buyer, bought in cursor.fetchall():
+            if bought > limits[buyer]:
+                raise LimitReached(limit=limits[buyer])
+
+
+def _insert(rows: Sequence[Order] | Sequence[Movement]) -> None:
     """
-    Insert a new row with a statement compiled once.
+    Insert new rows of one model with a statement compiled once.
 
     The stock row stays locked meanwhile, and the ORM takes three times as long
     to compile the same statement anew (docs/decisions/0003-prepared-inserts.md).
     """
-    statement, fields = _insert_statement(type(row))
-    values = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
+    statement, places, fields = _insert_statement(type(rows[0]))
+    values = [
+        field.get_db_prep_save(getattr(row, field.attname), connection)
+        for row in rows
+        for field in fields
+    ]
     with connection.cursor() as cursor:
-        cursor.execute(statement, values)
+        cursor.execute(statement + ", ".join([places] * len(rows)), values)
 
 
 @cache
-def _insert_statement(model: type[Order] | type[Movement]) -> tuple[str, list[Field[Any, Any]]]:
+def _insert_statement(
+    model: type[Order] | type[Movement],
+) -> tuple[str, str, list[Field[Any, Any]]]:
     fields = [field for field in model._meta.concrete_fields if not isinstance(field, AutoField)]
     quote = connection.ops.quote_name
     columns = ", ".join(quote(str(field.column)) for field in fields)
     places = ", ".join(["%s"] * len(fields))
-    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places})", fields  # noqa: S608  # names are the models'
+    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ", f"({places})", fields  # noqa: S608  # names are the models'
 
 
 def _record_adjustment(

@@ -39,6 +39,12 @@ class Product(models.Model):
     )
     opens_at = models.DateTimeField(null=True, blank=True, help_text="Empty: open already.")
     closes_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never closes.")
+    limit_per_buyer = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Units one buyer may own; empty: no limit.",
+    )
     strategy = models.CharField(max_length=32, default="conditional_update")
     is_lab = models.BooleanField(
         "lab product", default=False, help_text="For load runs only: hidden from the shop's list."

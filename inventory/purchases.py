@@ -43,6 +43,7 @@ class SaleTerms:
 
     product_id: int
     price: Decimal
+    limit: int | None
     strategy: str
     is_lab: bool
     opens_at: datetime | None
@@ -61,7 +62,7 @@ def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt
     Sell `quantity` units to `buyer`, or find what `key` already bought.
 
     Raises ProductNotFound, InvalidPurchase, KeyReused, StrategyUnavailable,
-    NotOpen, SoldOut, StockBusy (nothing sold, safe to retry) or OutcomeUnknown.
+    NotOpen, SoldOut, LimitReached, StockBusy (nothing sold, safe to retry) or OutcomeUnknown.
     """
     if not 1 <= quantity <= MAX_QUANTITY:
         raise InvalidPurchase(
@@ -76,6 +77,7 @@ def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt
         key=key,
         unit_price=terms.price,
         strategy=terms.strategy,
+        limit=terms.limit,
     )
     try:
         terms.check_open(timezone.now())
@@ -137,6 +139,7 @@ def _read_terms(slug: str) -> SaleTerms:
     return SaleTerms(
         product_id=product.pk,
         price=product.price,
+        limit=product.limit_per_buyer,
         strategy=product.strategy,
         is_lab=product.is_lab,
         opens_at=product.opens_at,

@@ -14,6 +14,7 @@ from inventory.errors import (
     InvalidPurchase,
     InventoryError,
     KeyReused,
+    LimitReached,
     NotOpen,
     OutcomeUnknown,
     ProductNotFound,
@@ -40,6 +41,7 @@ ANSWERS: dict[type[InventoryError], Answer] = {
     InvalidPurchase: Answer(status=400, code="invalid", title="Invalid request"),
     ProductNotFound: Answer(status=404, code="not_found", title="Not found"),
     SoldOut: Answer(status=409, code="sold_out", title="Sold out"),
+    LimitReached: Answer(status=409, code="limit_reached", title="Limit reached"),
     NotOpen: Answer(status=409, code="not_open", title="Not on sale"),
     KeyReused: Answer(status=422, code="key_reused", title="Key already used"),
     StockBusy: Answer(status=503, code="busy", title="Busy", retry=True),
@@ -75,6 +77,8 @@ def facts_of(error: InventoryError) -> dict[str, object]:
             return {"field": error.field}
         case SoldOut():
             return {"available": error.available}
+        case LimitReached():
+            return {"limit": error.limit}
         case NotOpen(opens_at=opens_at) if opens_at is not None:
             return {"opens_at": opens_at.isoformat()}
     return {}

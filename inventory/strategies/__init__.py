@@ -1,18 +1,22 @@
 """
 The ways of taking a unit, in the order a reader should meet them.
 
-Few buyers at once: `optimistic`. A crowd: `conditional_update`. A decision that
-needs to read the row first: `pessimistic`. Work beside the database that must
-not overlap: `redis_lock`. `unguarded` is the lab's control and oversells.
-docs/strategies.md says how to choose, with figures, and how to add one.
+Few buyers at once: `optimistic`. A decision that needs to read the row first:
+`pessimistic`. Work beside the database that must not overlap: `redis_lock`.
+A crowd: `conditional_update`; the same in one round trip: `stored_procedure`; one
+transaction for all who arrive together: `group_commit`. `unguarded` is the lab's
+control and oversells. docs/strategies.md says how to choose, with figures, and
+how to add one.
 """
 
 from inventory.errors import StrategyUnavailable
 from inventory.strategies.base import Strategy
 from inventory.strategies.conditional_update import ConditionalUpdate
+from inventory.strategies.group_commit import GroupCommit
 from inventory.strategies.optimistic import Optimistic
 from inventory.strategies.pessimistic import Pessimistic
 from inventory.strategies.redis_lock import RedisLock
+from inventory.strategies.stored_procedure import StoredProcedure
 from inventory.strategies.unguarded import Unguarded
 
 STRATEGIES: dict[str, Strategy] = {
@@ -20,6 +24,8 @@ STRATEGIES: dict[str, Strategy] = {
     "pessimistic": Pessimistic(),
     "redis_lock": RedisLock(),
     "conditional_update": ConditionalUpdate(),
+    "stored_procedure": StoredProcedure(),
+    "group_commit": GroupCommit(),
     "unguarded": Unguarded(),
 }
 

@@ -3,8 +3,8 @@ The purchase contract, said once.
 
 A strategy may assume that no transaction is open and that the request is valid.
 It must leave true, whatever happens: `available >= 0`; version + 1 and exactly
-one movement per write of the stock row; one order per buyer and key; stock,
-order and movement committed together or not at all.
+one movement per sale; one order per buyer and key; no buyer over the product's
+limit; stock, order and movement committed together or not at all.
 
 The last line of defence is the same in every strategy: the write is guarded and
 its row count decides. A lock only shortens the queue at that guard, so
@@ -33,11 +33,18 @@ __all__ = [
     "Receipt",
     "Strategy",
     "read_stock",
+    "refuse_to_nest",
     "sale_transaction",
     "take_at_version",
+    "take_units",
 ]
 
 
+# Arguments: quantity, writes, product, quantity. One row is written, or none when too few are left.
+TAKE_UNITS = """
+UPDATE inventory_stock SET available = available - %s, version = version + %s
+WHERE product_id = %s AND available >= %s
+"""
 # Argument: product. Without a lock: the row as last committed, or as this transaction wrote it.
 READ_STOCK = "SELECT available, version FROM inventory_stock WHERE product_id = %s"
 
@@ -48,6 +55,7 @@ class Strategy(ABC):
     label: ClassVar[str]
     needs_redis: ClassVar[bool] = False
     needs_row_locks: ClassVar[bool] = False
+    needs_procedures: ClassVar[bool] = False
     lab_only: ClassVar[bool] = False
     one_at_a_time: ClassVar[bool] = True
     """Whether a process lets one buyer at a time to it; off for what queues itself."""
@@ -57,16 +65,16 @@ class Strategy(ABC):
         """
         Try once, in a transaction of its own; `attempt` counts from 1.
 
-        Raises SoldOut, or Conflict when a rival was faster; database errors
-        pass through, for `sell` to judge.
+        Raises SoldOut, LimitReached, or Conflict when a rival was faster;
+        database errors pass through, for `sell` to judge.
         """
 
     def sell(self, request: PurchaseRequest) -> Receipt:
         """
         Sell, trying again where that is safe and useful.
 
-        Raises SoldOut, StockBusy (nothing sold, safe to retry) or
-        OutcomeUnknown (ask again with the same key).
+        Raises SoldOut, LimitReached, StockBusy (nothing sold, safe to retry)
+        or OutcomeUnknown (ask again with the same key).
         """
         return retries.settle(self.sell_once, request)
 
@@ -74,6 +82,8 @@ class Strategy(ABC):
         """Say what is missing for this strategy to run here, or None."""
         if self.needs_redis and "locks" not in settings.CACHES:
             return "it needs Redis, and REDIS_URL is not set"
+        if self.needs_procedures and connection.vendor != "mysql":
+            return "it needs MariaDB or MySQL"
         return None
 
     def remark(self) -> str | None:
@@ -81,6 +91,12 @@ class Strategy(ABC):
         if self.needs_row_locks and not connection.features.has_select_for_update:
             return "no row locks here: one writer at a time instead"
         return None
+
+
+def refuse_to_nest() -> None:
+    """Raise RuntimeError inside a transaction: it would be committed with the sale's."""
+    if connection.in_atomic_block:
+        raise RuntimeError("A sale is a durable transaction and cannot be nested in another.")
 
 
 def read_stock(product_id: int) -> Stock:
@@ -91,11 +107,23 @@ def read_stock(product_id: int) -> Stock:
     return Stock(product_id=product_id, available=available, version=version)
 
 
+def take_units(product_id: int, quantity: int, *, writes: int = 1) -> bool:
+    """
+    Take units where enough are available; False, and nothing is taken, where not.
+
+    `writes` counts the sales that share them, each with a version and a movement of its own.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(TAKE_UNITS, [quantity, writes, product_id, quantity])
+        return bool(cursor.rowcount)
+
+
 def take_at_version(request: PurchaseRequest, seen: Stock, attempt: int) -> Receipt:
     """
     Take the units where the stock row still has the version seen, and record the sale.
 
-    Raises SoldOut when what was seen is not enough, Conflict when a rival was faster.
+    Raises SoldOut when what was seen is not enough, LimitReached, Conflict when a
+    rival was faster.
     """
     if seen.available < request.quantity:
         raise SoldOut(available=seen.available)

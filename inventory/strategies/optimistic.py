@@ -14,7 +14,7 @@ class Optimistic(Strategy):
 
     A buyer who lost the race starts again in a fresh transaction after a random
     pause, until sold out or the time budget (4 s) ends in StockBusy. Cheap when
-    buyers are few; under a crowd most work is thrown away. Raises SoldOut.
+    buyers are few; under a crowd most work is thrown away. Raises SoldOut, LimitReached.
     """
 
     label = "Optimistic lock"

@@ -14,7 +14,7 @@ class Pessimistic(Strategy):
 
     Buyers queue in the database, so nobody retries; the queue is the price.
     The wait ends after innodb_lock_wait_timeout (3 s), twice, in StockBusy.
-    Raises SoldOut.
+    Raises SoldOut, LimitReached.
     """
 
     label = "Pessimistic lock"

@@ -56,7 +56,7 @@ class RedisLock(Strategy):
     and hands it to the buyers queueing behind it, first come first served, for
     at most 0.5 s or 50 sales. A lock lost to its TTL (2.5 s) sells nothing twice:
     the write is guarded by the version as well. Waiting ends after 3.5 s in
-    StockBusy, and so does a Redis that cannot be reached. Raises SoldOut.
+    StockBusy, and so does a Redis that cannot be reached. Raises SoldOut, LimitReached.
     """
 
     label = "Redis lock"

@@ -12,7 +12,7 @@ class Unguarded(Strategy):
 
     A load under which this one does not oversell was too weak to prove
     anything about the others. Only lab products are sold so: any other raises
-    StrategyUnavailable. Raises SoldOut.
+    StrategyUnavailable. Raises SoldOut, LimitReached.
     """
 
     label = "Unguarded (control)"

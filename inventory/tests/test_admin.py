@@ -66,9 +66,7 @@ class FormReader(HTMLParser):
         name, kind = named.get("name", ""), named.get("type", "text")
         if tag == "input" and name and kind not in ("submit", "button"):
             if kind != "checkbox" or "checked" in named:
-                self.sent[name] = named.get("value", "on")
-                if kind == "text":
-                    self.sent[name] = named.get("value", "")
+                self.sent[name] = named.get("value", "on" if kind == "checkbox" else "")
         elif tag == "select":
             self.select = name
         elif tag == "option" and self.select and "selected" in named:

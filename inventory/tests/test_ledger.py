@@ -395,7 +395,7 @@ class TestInsert:
         order = order_of(wish(make_product(units=10), quantity=3, buyer="guest:Zoë"))
         order.attempts = 4
 
-        ledger._insert(order)
+        ledger._insert([order])
         inserted = stored(Order)
         assert Order.objects.get() == order
         Order.objects.all().delete()
@@ -410,7 +410,7 @@ class TestInsert:
     ) -> None:
         product = make_product(units=10)
         order = order_of(wish(product))
-        ledger._insert(order)
+        ledger._insert([order])
         movement = Movement(
             product=product,
             version=2,
@@ -423,7 +423,7 @@ class TestInsert:
             created_at=timezone.now() + timedelta(seconds=1),
         )
 
-        ledger._insert(movement)
+        ledger._insert([movement])
         inserted = stored(Movement, but="id")
         assert Movement.objects.get(version=2).order_id == movement.order_id
         Movement.objects.filter(version=2).delete()
@@ -436,7 +436,7 @@ class TestInsert:
         order = order_of(wish(make_product(units=10)))
 
         with transaction.atomic():
-            ledger._insert(order)
+            ledger._insert([order])
             transaction.set_rollback(True)
 
         assert not Order.objects.exists()

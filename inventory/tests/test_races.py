@@ -35,6 +35,7 @@ def sell(
             key=key or uuid.uuid4(),
             unit_price=product.price,
             strategy=name,
+            limit=product.limit_per_buyer,
         )
     )
 
@@ -93,6 +94,23 @@ def test_makes_one_order_of_one_key_sent_20_times_at_once(
             assert len(set(answers)) == 1
             assert Order.objects.count() == number
     assert audit(read_books(product.pk)) == []
+
+
+def test_sells_one_buyer_no_more_than_the_limit_in_30_purchases_at_once(
+    strategy: str, make_product: MakeProduct
+) -> None:
+    with Crowd(30) as crowd:
+        for number in range(5):
+            product = make_product(
+                f"round-{number}", units=50, strategy=strategy, limit_per_buyer=2
+            )
+
+            outcomes = crowd.race(
+                lambda n, product=product: sell(product, key=uuid.uuid4())  # type: ignore[misc]  # bound early
+            )
+
+            assert outcomes == {"sold": 2, "LimitReached": 28}
+            assert audit(read_books(product.pk)) == []
 
 
 def test_strategies_mixed_on_one_product_stay_safe(make_product: MakeProduct) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import django.db
 import pytest
 from django.db import IntegrityError, OperationalError, connection, connections
+from django.db.backends.utils import CursorWrapper
 
 from conftest import Buy, MakeProduct
 from inventory import retries
@@ -187,6 +188,18 @@ def lose_the_answer_to_the_first_commit(
     wrapper = type(connections["default"])
     commit = wrapper._commit
     lost: list[bool] = []
+    call = CursorWrapper.execute
+
+    def breaking_call(self: Any, statement: str, arguments: Any = None) -> Any:
+        """Where the commit is in the procedure, it is the call that breaks."""
+        if lost or not statement.startswith("CALL"):
+            return call(self, statement, arguments)
+        lost.append(True)
+        if after is None:
+            call(self, statement, arguments)
+        raise OperationalError(2013, "Lost connection to server during query")
+
+    monkeypatch.setattr(CursorWrapper, "execute", breaking_call)
 
     def breaking(self: Any) -> None:
         if lost:
@@ -261,12 +274,19 @@ def test_a_lost_commit_followed_by_lock_waits_ends_in_unknown_and_not_in_busy(
     product = make_product(units=5, strategy=strategy)
     buy(product)
     codes = iter([2013])
+    execute = CursorWrapper.execute
 
     def failing(self: Any) -> None:
         self._rollback()
         raise OperationalError(next(codes, 1205), "as the driver says it")
 
+    def failing_call(self: Any, statement: str, arguments: Any = None) -> Any:
+        if statement.startswith("CALL"):
+            raise OperationalError(next(codes, 1205), "as the driver says it")
+        return execute(self, statement, arguments)
+
     monkeypatch.setattr(type(connections["default"]), "_commit", failing)
+    monkeypatch.setattr(CursorWrapper, "execute", failing_call)
 
     with pytest.raises(OutcomeUnknown):
         buy(product)
@@ -293,18 +313,28 @@ def test_a_connection_killed_by_the_server_costs_no_sale(
     product = make_product(units=5, strategy=strategy)
     buy(product)
     commit = type(connections["default"])._commit
+    execute = CursorWrapper.execute
     killed: list[int] = []
+
+    def kill(thread_id: int) -> None:
+        killed.append(thread_id)
+        rival = connections["default"].copy()
+        with rival.cursor() as cursor:
+            cursor.execute(f"KILL {thread_id}")
+        rival.close()
 
     def killed_before_commit(self: Any) -> None:
         if not killed:
-            killed.append(self.connection.thread_id())
-            rival = connections["default"].copy()
-            with rival.cursor() as cursor:
-                cursor.execute(f"KILL {killed[0]}")
-            rival.close()
+            kill(self.connection.thread_id())
         commit(self)
 
+    def killed_before_call(self: Any, statement: str, arguments: Any = None) -> Any:
+        if statement.startswith("CALL") and not killed:
+            kill(self.db.connection.thread_id())
+        return execute(self, statement, arguments)
+
     monkeypatch.setattr(type(connections["default"]), "_commit", killed_before_commit)
+    monkeypatch.setattr(CursorWrapper, "execute", killed_before_call)
 
     receipt = buy(product)
 

@@ -1,0 +1,75 @@
+import uuid
+from typing import Any
+
+import django.db
+from django.db import connection
+from django.utils import timezone
+
+from inventory import retries
+from inventory.errors import LimitReached, SoldOut
+from inventory.models import Order
+from inventory.strategies.base import PurchaseRequest, Receipt, Strategy, refuse_to_nest
+
+# Arguments: reference, product, buyer, key, quantity, unit price, strategy, attempts, limit
+# or NULL, now. The result is one row: what became of it (sold, sold_out, limit_reached),
+# the units available and the stock row's version.
+CALL = "CALL inventory_sell(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+
+
+class StoredProcedure(Strategy):
+    """
+    The whole transaction in one round trip: a procedure in the database sells.
+
+    The stock row is never locked while Python or the network is at work. The price
+    is a rule written in two languages; the same contract tests hold both.
+    Raises SoldOut, LimitReached.
+    """
+
+    label = "Stored procedure"
+    needs_procedures = True
+
+    def sell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
+        """
+        Call, and read what became of it.
+
+        A connection that breaks raises CommitLost: the commit is on the other side.
+        """
+        refuse_to_nest()
+        reference = request.reference or uuid.uuid4()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(CALL, _arguments(request, reference, attempt))
+                outcome, available, version = cursor.fetchone()
+                while cursor.nextset():
+                    pass
+        except django.db.Error as error:
+            if retries.verdict_on(error) is retries.Verdict.CONNECTION_LOST:
+                raise retries.CommitLost from error
+            raise
+        if outcome == "sold_out":
+            raise SoldOut(available=available)
+        if outcome == "limit_reached":
+            raise LimitReached(limit=request.limit or 0)
+        return Receipt(
+            order=reference,
+            status=Order.Status.CONFIRMED,
+            quantity=request.quantity,
+            stock_version=version,
+            available=available,
+        )
+
+
+def _arguments(request: PurchaseRequest, reference: uuid.UUID, attempt: int) -> list[Any]:
+    ops, key = connection.ops, Order._meta.get_field("key")
+    return [
+        key.get_db_prep_value(reference, connection),
+        request.product_id,
+        request.buyer,
+        key.get_db_prep_value(request.key, connection),
+        request.quantity,
+        request.unit_price,
+        request.strategy,
+        attempt,
+        request.limit,
+        ops.adapt_datetimefield_value(timezone.now()),
+    ]
