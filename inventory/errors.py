@@ -17,6 +17,16 @@ class ProductNotFound(InventoryError):
         super().__init__(f"There is no product “{slug}”.")
 
 
+class TicketNotFound(InventoryError):
+    """There is no ticket, nor an order, of this buyer under this reference."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "We know no such ticket. If you were given it, it was lost before it was sold:"
+            " nothing was bought with it. Please buy again."
+        )
+
+
 class InvalidPurchase(InventoryError):
     """The request itself is wrong; `field` names what to correct."""
 

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import AutoField, F, Field
 from django.utils import timezone
 
+from inventory import counter
 from inventory.errors import AdjustmentRefused, KeyReused, LimitReached, ProductNotFound
 from inventory.models import Movement, Order, Product, Stock
 
@@ -25,6 +26,9 @@ MAX_UNITS = 1_000_000_000
 """More units than any sale has; an adjustment beyond it is a typing error."""
 
 MAX_REASON_LENGTH = 200
+
+ACCEPTED = "accepted"
+"""The status of a purchase in a queue: the order it will become is named, and not made."""
 
 # Arguments: product, buyers. One row per buyer with the units of all its orders.
 UNITS_BOUGHT = """
@@ -51,13 +55,17 @@ class PurchaseRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What the buyer is told of a sale; `replayed` when it was made by an earlier request."""
+    """
+    What the buyer is told of a sale; `replayed` when it was made by an earlier request.
+
+    One that is only ACCEPTED has no version yet: its sale is still to be committed.
+    """
 
     order: uuid.UUID
     status: str
     quantity: int
-    stock_version: int
-    available: int
+    stock_version: int | None
+    available: int | None
     replayed: bool = False
 
 
@@ -140,25 +148,18 @@ def find_receipt(request: PurchaseRequest) -> Receipt | None:
 
     Raises KeyReused when the key's order is for another product or quantity.
     """
-    sale = (
-        Movement.objects.filter(
-            kind=Movement.Kind.SALE, order__buyer=request.buyer, order__key=request.key
-        )
-        .select_related("order")
-        .first()
-    )
-    if sale is None or sale.order is None:
+    sale = _sale_of(buyer=request.buyer, key=request.key)
+    if sale is None:
         return None
     if (sale.product_id, -sale.delta) != (request.product_id, request.quantity):
         raise KeyReused
-    return Receipt(
-        order=sale.order.reference,
-        status=sale.order.status,
-        quantity=sale.order.quantity,
-        stock_version=sale.version,
-        available=sale.available_after,
-        replayed=True,
-    )
+    return _earlier_receipt(sale)
+
+
+def receipt_of(*, reference: uuid.UUID, buyer: str) -> Receipt | None:
+    """Find the buyer's own order by its reference."""
+    sale = _sale_of(buyer=buyer, reference=reference)
+    return _earlier_receipt(sale) if sale else None
 
 
 def open_stock(*, product_id: int) -> None:
@@ -187,6 +188,7 @@ def adjust(*, product_id: int, delta: int, kind: Movement.Kind, reason: str, act
                 f"A change of {delta:+d} would leave fewer than 0 or more than {MAX_UNITS} units."
             )
         _record_adjustment(product_id, delta, kind, reason, actor)
+        transaction.on_commit(partial(counter.shift, product_id, delta))
 
 
 def reset(*, slugs: list[str], units: int, reason: str, actor: str) -> None:
@@ -222,7 +224,9 @@ def _reset_one(product_id: int, units: int, reason: str, actor: str) -> None:
     )
     if not changed:
         raise AdjustmentRefused(f"The stock of “{product.slug}” moved; nothing was reset.")
-    _record_adjustment(product_id, units - stock.available, Movement.Kind.RESET, reason, actor)
+    delta = units - stock.available
+    _record_adjustment(product_id, delta, Movement.Kind.RESET, reason, actor)
+    transaction.on_commit(partial(counter.shift, product_id, delta))
 
 
 def hold_for_run(*, product_id: int, until: datetime) -> bool:
@@ -236,6 +240,24 @@ def hold_for_run(*, product_id: int, until: datetime) -> bool:
 def _check_reason(reason: str) -> None:
     if len(reason) > MAX_REASON_LENGTH:
         raise AdjustmentRefused(f"A reason has at most {MAX_REASON_LENGTH} characters.")
+
+
+def _sale_of(*, buyer: str, **order: uuid.UUID) -> Movement | None:
+    named = {f"order__{field}": value for field, value in order.items()}
+    sales = Movement.objects.filter(kind=Movement.Kind.SALE, order__buyer=buyer, **named)
+    return sales.select_related("order").first()
+
+
+def _earlier_receipt(sale: Movement) -> Receipt:
+    assert sale.order is not None
+    return Receipt(
+        order=sale.order.reference,
+        status=sale.order.status,
+        quantity=sale.order.quantity,
+        stock_version=sale.version,
+        available=sale.available_after,
+        replayed=True,
+    )
 
 
 def _sale(order: Order, version: int, available_after: int) -> Movement:

@@ -12,18 +12,24 @@ from decimal import Decimal
 
 from django.core.cache import caches
 from django.utils import timezone
+from redis.exceptions import RedisError
 
-from inventory import ledger, strategies
+from inventory import counter, ledger, strategies
+from inventory.counter import Ticket
 from inventory.errors import (
     InvalidPurchase,
+    KeyReused,
+    LimitReached,
     NotOpen,
     OutcomeUnknown,
     ProductNotFound,
     Refusal,
+    SoldOut,
     StockBusy,
     StrategyUnavailable,
+    TicketNotFound,
 )
-from inventory.ledger import PurchaseRequest, Receipt
+from inventory.ledger import ACCEPTED, PurchaseRequest, Receipt
 from inventory.models import Product
 from inventory.retries import outage_as
 from inventory.strategies.base import Strategy
@@ -90,6 +96,43 @@ def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt
         if earlier is None:
             raise
         return earlier
+
+
+def redeem(*, slug: str, reference: uuid.UUID, buyer: str) -> Receipt:
+    """
+    Find what became of an accepted purchase: its order, or its ticket while it waits.
+
+    Raises SoldOut, LimitReached or KeyReused when it was refused after all,
+    ProductNotFound, TicketNotFound, OutcomeUnknown.
+    """
+    with outage_as(OutcomeUnknown):
+        terms = sale_terms(slug)
+        receipt = ledger.receipt_of(reference=reference, buyer=buyer)
+    if receipt is not None:
+        return receipt
+    try:
+        ticket = counter.find_ticket(product_id=terms.product_id, reference=reference, buyer=buyer)
+    except RedisError as error:
+        raise OutcomeUnknown from error
+    match ticket:
+        case None:
+            raise TicketNotFound
+        case Ticket(state="sold_out"):
+            raise SoldOut(available=0)
+        case Ticket(state="limit_reached"):
+            raise LimitReached(limit=terms.limit or 0)
+        case Ticket(state="key_reused"):
+            raise KeyReused
+        case Ticket(state="pending"):
+            return Receipt(
+                order=reference,
+                status=ACCEPTED,
+                quantity=ticket.quantity,
+                stock_version=None,
+                available=None,
+            )
+    _, _, other = ticket.state.partition(":")
+    return redeem(slug=slug, reference=uuid.UUID(other), buyer=buyer)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from inventory.errors import (
     SoldOut,
     StockBusy,
     StrategyUnavailable,
+    TicketNotFound,
 )
 from inventory.retries import OUTAGES, verdict_on
 
@@ -40,6 +41,7 @@ class Answer:
 ANSWERS: dict[type[InventoryError], Answer] = {
     InvalidPurchase: Answer(status=400, code="invalid", title="Invalid request"),
     ProductNotFound: Answer(status=404, code="not_found", title="Not found"),
+    TicketNotFound: Answer(status=404, code="ticket_not_found", title="No such ticket"),
     SoldOut: Answer(status=409, code="sold_out", title="Sold out"),
     LimitReached: Answer(status=409, code="limit_reached", title="Limit reached"),
     NotOpen: Answer(status=409, code="not_open", title="Not on sale"),

@@ -13,6 +13,7 @@ urlpatterns = [
     path("products/<slug:slug>/", views.product_page, name="product"),
     path("products/<slug:slug>/buy/", views.buy, name="buy"),
     path("products/<slug:slug>/stock/", views.live_stock, name="stock"),
+    path("products/<slug:slug>/tickets/<uuid:reference>/", views.ticket_page, name="ticket"),
     path("orders/", views.order_list, name="order-list"),
     path("orders/<uuid:reference>/", views.order_page, name="order"),
     path("healthz", health.healthz, name="healthz"),

@@ -6,14 +6,15 @@ import uuid
 from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from inventory.errors import InvalidPurchase, InventoryError
-from inventory.ledger import Receipt
+from inventory.errors import InvalidPurchase, InventoryError, TicketNotFound
+from inventory.ledger import ACCEPTED, Receipt
 from inventory.models import Order, Product
-from inventory.purchases import purchase
+from inventory.purchases import purchase, redeem
 from shop import refusals
 from shop.buyers import identified
 from shop.forms import Wish, read_wish
@@ -46,7 +47,7 @@ def buy(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
         return _refused(request, slug, error)
     try:
         receipt = purchase(slug=slug, quantity=wish.quantity, buyer=buyer, key=wish.key)
-        response = _sold(request, receipt)
+        response = _sold(request, slug, receipt)
     except InventoryError as error:
         response = _refused(request, slug, error, wish)
     response["Idempotency-Key"] = str(wish.key)
@@ -78,11 +79,28 @@ def order_page(request: HttpRequest, buyer: str, reference: uuid.UUID) -> HttpRe
     return render(request, "shop/order.html", {"order": order})
 
 
-def _sold(request: HttpRequest, receipt: Receipt) -> HttpResponse:
+@require_safe
+@identified
+def ticket_page(request: HttpRequest, buyer: str, slug: str, reference: uuid.UUID) -> HttpResponse:
+    """Show the place in the queue, until it becomes the order or a refusal."""
+    try:
+        receipt = redeem(slug=slug, reference=reference, buyer=buyer)
+    except TicketNotFound as error:
+        return refusals.message_page(request, refusals.answer_to(error), str(error))
+    except InventoryError as error:
+        return _refused(request, slug, error)
+    if receipt.status == ACCEPTED and not refusals.wants_json(request):
+        return render(request, "shop/ticket.html", {"receipt": receipt, "slug": slug}, status=202)
+    return _sold(request, slug, receipt)
+
+
+def _sold(request: HttpRequest, slug: str, receipt: Receipt) -> HttpResponse:
+    """Answer with the order, or with the ticket that will become it."""
+    accepted = receipt.status == ACCEPTED
+    address = reverse("ticket", args=[slug, receipt.order]) if accepted else ""
     if not refusals.wants_json(request):
-        response: HttpResponse = redirect("order", reference=receipt.order)
-        response.status_code = HTTPStatus.SEE_OTHER
-        return response
+        page = address or reverse("order", args=[receipt.order])
+        return HttpResponse(status=HTTPStatus.SEE_OTHER, headers={"Location": page})
     body = {
         "order": str(receipt.order),
         "status": receipt.status,
@@ -91,6 +109,9 @@ def _sold(request: HttpRequest, receipt: Receipt) -> HttpResponse:
         "available": receipt.available,
     }
     response = JsonResponse(body, status=200 if receipt.replayed else 201)
+    if accepted:
+        response.status_code = HTTPStatus.ACCEPTED
+        response["Location"] = address
     if receipt.replayed:
         response["Idempotent-Replayed"] = "true"
     return response

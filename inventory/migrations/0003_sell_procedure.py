@@ -22,6 +22,7 @@ SQL SECURITY INVOKER
 BEGIN
     DECLARE v_available INT;
     DECLARE v_version BIGINT;
+    DECLARE v_bought BIGINT;
     DECLARE v_outcome VARCHAR(16) DEFAULT 'sold_out';
     DECLARE EXIT HANDLER FOR SQLEXCEPTION
     BEGIN
@@ -42,11 +43,12 @@ BEGIN
     END IF;
     SELECT available, version INTO v_available, v_version
     FROM inventory_stock WHERE product_id = p_product;
-    IF v_outcome = 'sold' AND p_limit IS NOT NULL AND p_limit < (
-        SELECT SUM(quantity) FROM inventory_order
-        WHERE buyer = p_buyer AND product_id = p_product
-    ) THEN
-        SET v_outcome = 'limit_reached';
+    IF v_outcome = 'sold' AND p_limit IS NOT NULL THEN
+        SELECT SUM(quantity) INTO v_bought FROM inventory_order -- in an IF it would lock the rows
+        WHERE buyer = p_buyer AND product_id = p_product;
+        IF v_bought > p_limit THEN
+            SET v_outcome = 'limit_reached';
+        END IF;
     END IF;
     IF v_outcome = 'sold' THEN
         INSERT INTO inventory_movement

@@ -2,11 +2,11 @@
 The ways of taking a unit, in the order a reader should meet them.
 
 Few buyers at once: `optimistic`. A decision that needs to read the row first:
-`pessimistic`. Work beside the database that must not overlap: `redis_lock`.
-A crowd: `conditional_update`; the same in one round trip: `stored_procedure`; one
-transaction for all who arrive together: `group_commit`. `unguarded` is the lab's
-control and oversells. docs/strategies.md says how to choose, with figures, and
-how to add one.
+`pessimistic`. Work beside the database that must not overlap: `redis_lock`. A crowd:
+`conditional_update`; the same in one round trip: `stored_procedure`; one transaction
+for all who arrive together: `group_commit`. Answer now and commit later:
+`redis_counter`. `unguarded` is the lab's control and oversells. docs/strategies.md
+says how to choose, with figures, and how to add one.
 """
 
 from inventory.errors import StrategyUnavailable
@@ -15,6 +15,7 @@ from inventory.strategies.conditional_update import ConditionalUpdate
 from inventory.strategies.group_commit import GroupCommit
 from inventory.strategies.optimistic import Optimistic
 from inventory.strategies.pessimistic import Pessimistic
+from inventory.strategies.redis_counter import RedisCounter
 from inventory.strategies.redis_lock import RedisLock
 from inventory.strategies.stored_procedure import StoredProcedure
 from inventory.strategies.unguarded import Unguarded
@@ -26,6 +27,7 @@ STRATEGIES: dict[str, Strategy] = {
     "conditional_update": ConditionalUpdate(),
     "stored_procedure": StoredProcedure(),
     "group_commit": GroupCommit(),
+    "redis_counter": RedisCounter(),
     "unguarded": Unguarded(),
 }
 

@@ -78,6 +78,10 @@ class Strategy(ABC):
         """
         return retries.settle(self.sell_once, request)
 
+    def pending(self, product_id: int) -> int:
+        """How many accepted purchases of a product are not in the database yet."""
+        return 0
+
     def unavailable_reason(self) -> str | None:
         """Say what is missing for this strategy to run here, or None."""
         if self.needs_redis and "locks" not in settings.CACHES:

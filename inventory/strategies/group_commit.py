@@ -78,6 +78,12 @@ class GroupCommit(Strategy):
             raise place.answer
         return place.answer
 
+    def sell_all(self, requests: Sequence[PurchaseRequest]) -> list[Receipt | Exception]:
+        """Sell to one product's buyers as one group; an answer for each, in their order."""
+        group = [_Place(request) for request in requests]
+        self._answer(group)
+        return [place.answer or OutcomeUnknown() for place in group]
+
     def sell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
         """Sell to a group of one."""
         (receipt,) = self._sell_together([request], attempt)

@@ -145,6 +145,8 @@ def test_refuses_to_run_inside_another_transaction(
 def test_loses_nothing_when_recording_the_sale_fails(
     strategy: str, make_product: MakeProduct, buy: Buy
 ) -> None:
+    if strategy == "redis_counter":
+        pytest.skip("the buyer is not told: see test_consumer.py")
     product = make_product(units=5, strategy=strategy)
     in_the_way = Movement.objects.create(
         product=product, version=2, kind=Movement.Kind.CORRECTION, delta=0, available_after=5
@@ -217,5 +219,6 @@ def test_the_registry_lists_strategies_in_learning_order() -> None:
         "conditional_update",
         "stored_procedure",
         "group_commit",
+        "redis_counter",
         "unguarded",
     ]

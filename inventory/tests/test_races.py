@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections import Counter
 
 import pytest
+from django.db import connection
 
-from conftest import SAFE, MakeProduct
-from inventory.audit import audit, read_books
+from conftest import SAFE, MakeProduct, drain
+from inventory import counter
+from inventory.audit import Books, audit, read_books
+from inventory.consumer import Consumer
 from inventory.errors import StockBusy
 from inventory.ledger import PurchaseRequest, Receipt
 from inventory.models import Order, Product
@@ -40,6 +44,12 @@ def sell(
     )
 
 
+def drained(product: Product) -> Books:
+    """The books once everything accepted is committed."""
+    drain(product)
+    return read_books(product.pk)
+
+
 def test_sells_the_last_unit_once_to_100_buyers_in_50_rounds(
     strategy: str, make_product: MakeProduct
 ) -> None:
@@ -50,7 +60,7 @@ def test_sells_the_last_unit_once_to_100_buyers_in_50_rounds(
             outcomes = crowd.race(lambda n, product=product: sell(product))  # type: ignore[misc]  # bound early
 
             assert outcomes == {"sold": 1, "SoldOut": 99}, f"round {number}"
-            assert audit(read_books(product.pk)) == []
+            assert audit(drained(product)) == []
 
 
 def test_sells_exactly_100_units_to_1000_buyers_in_processes(
@@ -61,7 +71,7 @@ def test_sells_exactly_100_units_to_1000_buyers_in_processes(
     outcomes = race_in_processes(4, 25, lambda n: sell(product), times=10)
 
     assert outcomes == {"sold": 100, "SoldOut": 900}
-    assert audit(read_books(product.pk)) == []
+    assert audit(drained(product)) == []
 
 
 def test_sells_every_unit_when_there_is_one_for_each_of_200_buyers(
@@ -72,7 +82,7 @@ def test_sells_every_unit_when_there_is_one_for_each_of_200_buyers(
     outcomes = race_in_processes(2, 20, lambda n: sell(product), times=5)
 
     assert outcomes == {"sold": 200}
-    assert audit(read_books(product.pk)) == []
+    assert audit(drained(product)) == []
 
 
 def test_makes_one_order_of_one_key_sent_20_times_at_once(
@@ -92,8 +102,9 @@ def test_makes_one_order_of_one_key_sent_20_times_at_once(
 
             assert outcomes == {"sold": 20}
             assert len(set(answers)) == 1
+            drain(product)
             assert Order.objects.count() == number
-    assert audit(read_books(product.pk)) == []
+    assert audit(drained(product)) == []
 
 
 def test_sells_one_buyer_no_more_than_the_limit_in_30_purchases_at_once(
@@ -110,7 +121,7 @@ def test_sells_one_buyer_no_more_than_the_limit_in_30_purchases_at_once(
             )
 
             assert outcomes == {"sold": 2, "LimitReached": 28}
-            assert audit(read_books(product.pk)) == []
+            assert audit(drained(product)) == []
 
 
 def test_strategies_mixed_on_one_product_stay_safe(make_product: MakeProduct) -> None:
@@ -120,10 +131,23 @@ def test_strategies_mixed_on_one_product_stay_safe(make_product: MakeProduct) ->
     def buy_in_turn(number: int) -> None:
         sell(product, quantity=1 + number % 3, strategy=SAFE[number % len(SAFE)])
 
+    counter.open_queue(product.pk)
+    over = threading.Event()
+
+    def commit_meanwhile() -> None:
+        consumer = Consumer("meanwhile")
+        while not over.is_set():
+            consumer.commit_new(product) or over.wait(0.005)
+        connection.close()
+
+    committing = threading.Thread(target=commit_meanwhile)
+    committing.start()
     outcomes = race_in_processes(2, 16, buy_in_turn, times=6)
+    over.set()
+    committing.join()
 
     assert set(outcomes) <= {"sold", "SoldOut"}
-    books = read_books(product.pk)
+    books = drained(product)
     assert audit(books) == []
     assert books.units_sold() == 150 - books.stock.available
     assert books.stock.available < 3
@@ -144,10 +168,9 @@ def test_the_control_oversells_under_the_same_load(make_product: MakeProduct) ->
 
 def test_a_busy_row_is_answered_busy_within_a_bound(make_product: MakeProduct) -> None:
     """A holder who never commits costs the others a lock wait each, not a hang."""
-    import threading
     import time
 
-    from django.db import connection, transaction
+    from django.db import transaction
 
     from inventory.models import Stock
 

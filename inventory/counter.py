@@ -1,0 +1,244 @@
+"""
+The counter in Redis that stands before a product's stock row.
+
+It accepts purchases, one script each, and queues them in a stream; consumers
+commit them (inventory/consumer.py). The database stays the judge: a wrong
+counter costs an accepted buyer a refusal, it never sells a unit twice. While
+nothing is on its way, `left` here is `available` there; `heal` makes it so,
+under a new epoch. All keys of a product carry one hash tag.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django_redis import get_redis_connection
+from redis.exceptions import RedisError, ResponseError
+
+logger = logging.getLogger(__name__)
+
+TICKET_TTL_S = 24 * 3600
+CONSUMERS = "consumers"
+NAMESPACE = uuid.UUID("6b1f6f0e-6d0c-5f4e-9d0a-6a6c0e0f6d11")
+SCRIPTS = Path(__file__).parent / "lua"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One accepted purchase on its way to the database."""
+
+    id: str
+    epoch: str
+    reference: uuid.UUID
+    buyer: str
+    key: uuid.UUID
+    quantity: int
+    unit_price: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What became of an entry: what its ticket says (nothing when sold), do its units return."""
+
+    entry: Entry
+    state: str = ""
+    units_return: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """A place in the queue: `pending`, a refusal's code, or `order:<reference>` of another."""
+
+    quantity: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """What the counter's fields say, as text; empty where there is nothing."""
+
+    left: str = ""
+    pending: str = ""
+    epoch: str = ""
+
+    def agrees_with(self, available: int) -> bool:
+        """Whether it needs no healing, given that no purchase is on its way."""
+        return (self.left, self.pending) == (str(available), "0") and self.epoch != ""
+
+
+def reference_for(*, product_id: int, buyer: str, key: uuid.UUID) -> uuid.UUID:
+    """Name the order that a purchase will become, the same each time it is asked for."""
+    return uuid.uuid5(NAMESPACE, f"{product_id} {buyer} {key}")
+
+
+def accept(
+    *,
+    product_id: int,
+    quantity: int,
+    buyer: str,
+    key: uuid.UUID,
+    unit_price: Decimal,
+    limit: int | None,
+) -> tuple[str, int]:
+    """
+    Take units from the counter and queue the purchase; lua/accept.lua says what it answers.
+
+    Raises RedisError; whether the purchase was queued is unknown then.
+    """
+    reference = reference_for(product_id=product_id, buyer=buyer, key=key)
+    arguments = [quantity, buyer, key.hex, reference.hex, unit_price, limit or "", TICKET_TTL_S]
+    try:
+        word, number = _run(
+            "accept",
+            keys=[*_keys(product_id), _ticket(product_id, reference)],
+            arguments=[str(argument) for argument in arguments],
+        )
+    except ResponseError:
+        logger.exception("The counter of product %s cannot be read", product_id)
+        return "missing", 0
+    return word.decode(), number
+
+
+def find_ticket(*, product_id: int, reference: uuid.UUID, buyer: str) -> Ticket | None:
+    """Find the buyer's ticket; None when there is none, or it is another's."""
+    found = _redis().get(_ticket(product_id, reference))
+    quantity, state, owner = found.decode().split(" ", 2) if found else ("0", "", "")
+    return Ticket(quantity=int(quantity), state=state) if owner == buyer else None
+
+
+def settle(product_id: int, settlements: Sequence[Settlement]) -> None:
+    """Take entries off the queue, once each however often it is asked for."""
+    if not settlements:
+        return
+    arguments: list[str | int] = [CONSUMERS, TICKET_TTL_S]
+    tickets = []
+    for settlement in settlements:
+        entry = settlement.entry
+        tickets.append(_ticket(product_id, entry.reference))
+        arguments += [entry.id, entry.epoch, entry.quantity, entry.buyer]
+        arguments += [settlement.state, int(settlement.units_return)]
+    _run("settle", keys=[*_keys(product_id), *tickets], arguments=arguments)
+
+
+def count(product_id: int) -> Count:
+    """Read the counter as it is; what is no counter reads as nothing."""
+    try:
+        fields = _redis().hmget(_keys(product_id)[0], "left", "pending", "epoch")
+    except ResponseError:
+        return Count()
+    left, pending, epoch = (field.decode(errors="replace") if field else "" for field in fields)
+    return Count(left=left, pending=pending, epoch=epoch)
+
+
+def heal(product_id: int, *, seen: Count, available: int) -> bool:
+    """
+    Set the counter to what the database has available, under a new epoch.
+
+    `seen` was read before the database was. False, and nothing changes, when the
+    counter has moved since or purchases are on their way.
+    """
+    arguments = [seen.left, seen.pending, seen.epoch, available, uuid.uuid4().hex]
+    return bool(_run("heal", keys=_keys(product_id), arguments=arguments))
+
+
+def shift(product_id: int, units: int) -> None:
+    """Let the counter follow a restock, correction or reset; a miss is healed later."""
+    if "locks" not in settings.CACHES:
+        return
+    try:
+        _run("shift", keys=_keys(product_id)[:1], arguments=[units])
+    except RedisError as error:
+        logger.warning("The counter of product %s missed %+d units: %s", product_id, units, error)
+
+
+def on_their_way(product_id: int) -> int:
+    """How many accepted purchases of a product no consumer has settled yet."""
+    length: int = _redis().xlen(_keys(product_id)[2])
+    return length
+
+
+def take_entries(product_id: int, *, consumer: str, most: int) -> list[Entry]:
+    """Take new entries off the stream for this consumer, the oldest first."""
+    stream = _keys(product_id)[2]
+    found = _redis().xreadgroup(CONSUMERS, consumer, {stream: ">"}, count=most)
+    lines = [line for stream_lines in _values(found) for line in stream_lines]
+    return _entries(product_id, lines)
+
+
+def take_over(product_id: int, *, consumer: str, idle_ms: int, most: int) -> list[Entry]:
+    """Take entries that another consumer took `idle_ms` ago and never settled."""
+    stream = _keys(product_id)[2]
+    answer = _redis().xautoclaim(stream, CONSUMERS, consumer, idle_ms, count=most)
+    return _entries(product_id, answer[1])
+
+
+def open_queue(product_id: int) -> None:
+    """Make the stream and its consumer group where they are missing."""
+    try:
+        _redis().xgroup_create(_keys(product_id)[2], CONSUMERS, id="0", mkstream=True)
+    except ResponseError as error:
+        if "BUSYGROUP" not in str(error):
+            raise
+
+
+def _values(found: Any) -> Iterable[Any]:
+    """The lines of each stream read: a mapping in RESP3, pairs in RESP2."""
+    if isinstance(found, dict):
+        return [lines[0] if lines else [] for lines in found.values()]
+    return [lines for _, lines in found or []]
+
+
+def _entries(product_id: int, lines: Iterable[Any]) -> list[Entry]:
+    """Read entries; one that cannot be read is taken off the stream, with an alarm."""
+    entries = []
+    for line_id, fields in lines:
+        text = {name.decode(): value.decode() for name, value in (fields or {}).items()}
+        try:
+            entries.append(_entry(line_id.decode(), text))
+        except (KeyError, ValueError, InvalidOperation):
+            logger.exception("Entry %s of product %s is no purchase: %s", line_id, product_id, text)
+            stream = _keys(product_id)[2]
+            _redis().pipeline().xack(stream, CONSUMERS, line_id).xdel(stream, line_id).execute()
+    return entries
+
+
+def _entry(line_id: str, text: dict[str, str]) -> Entry:
+    return Entry(
+        id=line_id,
+        epoch=text["epoch"],
+        reference=uuid.UUID(text["reference"]),
+        buyer=text["buyer"],
+        key=uuid.UUID(text["key"]),
+        quantity=int(text["quantity"]),
+        unit_price=Decimal(text["unit_price"]),
+    )
+
+
+def _keys(product_id: int) -> list[str]:
+    tag = f"counter:{{{product_id}}}"
+    return [tag, f"{tag}:bought", f"{tag}:stream"]
+
+
+def _ticket(product_id: int, reference: uuid.UUID) -> str:
+    return f"counter:{{{product_id}}}:ticket:{reference.hex}"
+
+
+def _run(script: str, *, keys: list[str], arguments: Sequence[object]) -> Any:
+    return _script(script)(keys=keys, args=arguments, client=_redis())
+
+
+def _redis() -> Any:
+    return get_redis_connection("locks")
+
+
+@cache
+def _script(name: str) -> Any:
+    return _redis().register_script((SCRIPTS / f"{name}.lua").read_text())

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+from argparse import ArgumentParser
+from threading import Event
+from typing import Any
+
+import django.db
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from redis.exceptions import RedisError
+
+from inventory import counter
+from inventory.consumer import Consumer, heal, products_with_queues
+
+logger = logging.getLogger(__name__)
+
+IDLE_S = 0.02
+LOOK_AROUND_S = 1.0
+"""How often counters are compared with the database, and dead consumers' entries looked for."""
+OUTAGE_PAUSE_S = 0.5
+NICENESS = 5
+"""Buyers waiting for an answer come first; the queue can wait."""
+
+
+class Command(BaseCommand):
+    help = (
+        "Commit what the Redis counter accepted, until stopped. Any number of these may"
+        " run at once, on any number of machines."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the options."""
+        parser.add_argument("--once", action="store_true", help="End when the queues are empty.")
+
+    def handle(self, *args: Any, once: bool, **options: Any) -> None:
+        """Work until SIGTERM or SIGINT; the batch at hand is finished first."""
+        if "locks" not in settings.CACHES:
+            raise CommandError("REDIS_URL is not set: there is no queue to work on.")
+        stopped = Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopped.set())
+        os.nice(NICENESS)
+        consumer = Consumer(f"{socket.gethostname()}:{os.getpid()}")
+        while not stopped.is_set():
+            try:
+                left = _work_a_while(consumer, stopped)
+            except (RedisError, django.db.Error) as error:
+                logger.warning("The queues cannot be worked on: %s", error)
+                django.db.close_old_connections()
+                stopped.wait(OUTAGE_PAUSE_S)
+                continue
+            if once and not left:
+                return
+
+
+def _work_a_while(consumer: Consumer, stopped: Event) -> int:
+    """Look around, then commit what comes for a second; how many entries are left."""
+    django.db.close_old_connections()
+    products = products_with_queues()
+    for product in products:
+        counter.open_queue(product.pk)
+        consumer.take_over(product)
+        heal(product)
+    until = time.monotonic() + LOOK_AROUND_S
+    while time.monotonic() < until and not stopped.is_set():
+        if not sum(consumer.commit_new(product) for product in products):
+            stopped.wait(IDLE_S)
+    return sum(counter.on_their_way(product.pk) for product in products)
