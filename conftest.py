@@ -15,7 +15,7 @@ from django.core.cache import caches
 from django.db import connection
 from django_redis import get_redis_connection
 
-from inventory import counter, ledger
+from inventory import counter, ledger, purchases
 from inventory.consumer import Consumer
 from inventory.ledger import ACCEPTED, Receipt
 from inventory.models import Movement, Product
@@ -38,6 +38,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 def _fresh_memory() -> None:
     """Forget the sale terms of the test before."""
     caches["process"].clear()
+    purchases._sold_out.forget()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

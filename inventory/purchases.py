@@ -32,6 +32,7 @@ from inventory.errors import (
 from inventory.ledger import ACCEPTED, PurchaseRequest, Receipt
 from inventory.models import Product
 from inventory.retries import outage_as
+from inventory.sold_out import SoldOutMemory
 from inventory.strategies.base import Strategy
 from inventory.turnstile import Turnstile
 
@@ -40,7 +41,10 @@ TERMS_CACHE_S = 1
 MAX_QUANTITY = 100
 QUEUE_WAIT_S = 3.0
 LONGEST_QUEUE = 200
+SOLD_OUT_MEMORY_S = 0.1
+"""For at most this long after a restock a buyer may still be told “sold out”."""
 _turnstile = Turnstile(longest_queue=LONGEST_QUEUE)
+_sold_out = SoldOutMemory(for_s=SOLD_OUT_MEMORY_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +91,7 @@ def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt
     )
     try:
         terms.check_open(timezone.now())
-        strategy = _strategy_for(terms)
-        with _turn(strategy, terms.product_id):
-            return strategy.sell(request)
+        return _sell(_strategy_for(terms), request)
     except (Refusal, StockBusy, StrategyUnavailable):
         with outage_as(OutcomeUnknown):
             earlier = ledger.find_receipt(request)
@@ -133,6 +135,18 @@ def redeem(*, slug: str, reference: uuid.UUID, buyer: str) -> Receipt:
             )
     _, _, other = ticket.state.partition(":")
     return redeem(slug=slug, reference=uuid.UUID(other), buyer=buyer)
+
+
+def _sell(strategy: Strategy, request: PurchaseRequest) -> Receipt:
+    _sold_out.check(request.product_id, request.quantity)
+    with _turn(strategy, request.product_id):
+        _sold_out.check(request.product_id, request.quantity)
+        as_of = time.monotonic()
+        try:
+            return strategy.sell(request)
+        except SoldOut as refusal:
+            _sold_out.remember(request.product_id, refusal.available, as_of=as_of)
+            raise
 
 
 @contextmanager
