@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import time
 import uuid
 from argparse import ArgumentParser
@@ -31,13 +30,10 @@ from locust.env import Environment
 from locust.exception import StopUser
 from locust.runners import MasterRunner, Runner, WorkerRunner
 
+from loadtests.answers import KEY, MOST_TRIES, TOKEN, TRY_AGAIN_S, body_of, told
+
 LOOK_S = 1.0
 """How long before its purchase a buyer opens the page, when arrivals are spread."""
-MOST_TRIES = 4
-"""How often an unknown outcome is asked for, with the same key."""
-TRY_AGAIN_S = 0.5
-TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
-KEY = re.compile(r'name="key" value="([^"]+)"')
 
 
 Recorder = Callable[[dict[str, object]], None]
@@ -229,7 +225,7 @@ class Buyer(FastHttpUser):
         """Buy; while the outcome is unknown, ask again with the same key."""
         for _ in range(MOST_TRIES):
             started_at = time.monotonic()
-            outcome, status, body = self.send(visitor)
+            answer = self.send(visitor)
             record(
                 {
                     "buyer": visitor.number,
@@ -238,22 +234,19 @@ class Buyer(FastHttpUser):
                     "intended_at": intended_at,
                     "started_at": started_at,
                     "ended_at": time.monotonic(),
-                    "status": status,
-                    "outcome": outcome,
-                    "order": body.get("order"),
-                    "version": body.get("stock_version"),
+                    **answer,
                 }
             )
-            if outcome != "unknown":
+            if answer["outcome"] != "unknown":
                 return
             gevent.sleep(TRY_AGAIN_S)
 
-    def send(self, visitor: Visitor) -> tuple[str, int, dict[str, Any]]:
-        """Send one purchase and read the answer: outcome, status, body."""
+    def send(self, visitor: Visitor) -> dict[str, Any]:
+        """Send one purchase and read the answer, as the record has it."""
         options = _options(self.environment)
         if options.ceiling:
             status = self.client.get("/healthz", name="ceiling").status_code
-            return ("idle" if status == 200 else "failed"), status, {}
+            return {**told(status, None), "outcome": "idle" if status == 200 else "failed"}
         with self.client.post(
             f"/products/{options.product}/buy/",
             name="buy",
@@ -265,14 +258,15 @@ class Buyer(FastHttpUser):
             },
             catch_response=True,
         ) as response:
-            status = response.status_code
-            body = _json(response.text)
-            outcome = _outcome(status, body)
-            if outcome in ("busy", "failed", "unknown"):
-                response.failure(f"{status} {body.get('code', response.error)}")
+            answer = told(response.status_code, response.text)
+            if answer["outcome"] in ("busy", "failed", "unknown"):
+                code = body_of(response.text).get("code", response.error)
+                response.failure(f"{answer['status']} {code}")
             else:
                 response.success()
-            return outcome, status, body
+            if timing := (response.headers or {}).get("Server-Timing"):
+                answer["server_timing"] = timing
+            return answer
 
 
 def _options(environment: Environment) -> Any:
@@ -283,28 +277,6 @@ def _options(environment: Environment) -> Any:
 def _runner(environment: Environment) -> Runner:
     assert environment.runner is not None
     return environment.runner
-
-
-def _outcome(status: int, body: dict[str, Any]) -> str:
-    """Name what an answer means for the buyer; one cut off on its way means nothing yet."""
-    code = body.get("code")
-    if status in (200, 201, 409) and not body:
-        return "unknown"
-    if status in (200, 201):
-        return "sold" if status == 201 else "replayed"
-    if status == 409 and isinstance(code, str):
-        return code
-    if status == 503 and code in ("busy", "unavailable"):
-        return "busy" if code == "busy" else "failed"
-    return "unknown" if status == 0 or status >= 500 else "failed"
-
-
-def _json(text: str | None) -> dict[str, Any]:
-    try:
-        body = json.loads(text or "")
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _sleep_until(moment: float) -> None:

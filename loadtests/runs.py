@@ -25,8 +25,10 @@ from inventory.models import Product, Stock
 from inventory.purchases import TERMS_CACHE_S
 from loadtests import outcomes
 from loadtests.environment import database_name, describe
+from loadtests.figures import figures
 from loadtests.models import LoadRun
 from loadtests.processes import child, locust_arguments
+from loadtests.records import ClientRecord, read_record
 
 LAB_SLUG = "lab"
 RUNS_DIR = settings.BASE_DIR / "var" / "runs"
@@ -115,7 +117,7 @@ def measure_ceiling(*, host: str, requests: int, concurrency: int) -> float:
         host=host, users=concurrency, record=path, buyers=requests, ceiling=True
     )
     _generate(arguments, path, requests, 60 + 0.1 * requests, no_progress)
-    attempts = outcomes.read_record(path).attempts
+    attempts = read_record(path).attempts
     if len(attempts) != requests or any(attempt.outcome != "idle" for attempt in attempts):
         raise CommandError(f"The ceiling was not measured: {len(attempts)} of {requests} answers.")
     begun = min(attempt.started_at for attempt in attempts)
@@ -143,7 +145,7 @@ def _prepare_product(spec: RunSpec) -> Product:
     return product
 
 
-def _drive(spec: RunSpec, run: LoadRun, host: str, progress: Progress) -> outcomes.ClientRecord:
+def _drive(spec: RunSpec, run: LoadRun, host: str, progress: Progress) -> ClientRecord:
     path = RUNS_DIR / f"{run.pk}.jsonl"
     arguments = locust_arguments(
         host=host,
@@ -157,7 +159,7 @@ def _drive(spec: RunSpec, run: LoadRun, host: str, progress: Progress) -> outcom
     connection.close()
     _generate(arguments, path, spec.buyers, spec.limit_s(), progress)
     time.sleep(SETTLE_S)
-    return outcomes.read_record(path)
+    return read_record(path)
 
 
 def _generate(
@@ -177,14 +179,14 @@ def _keep(
     spec: RunSpec,
     product: Product,
     opening: Snapshot,
-    record: outcomes.ClientRecord,
+    record: ClientRecord,
     server_started_here: bool,
 ) -> None:
     books = read_books(product.pk, since=opening)
     findings = outcomes.judge(
         books=books, attempts=record.attempts, buyers=spec.buyers, strategy=spec.strategy
     )
-    seen = outcomes.figures(books=books, attempts=record.attempts)
+    seen = figures(books=books, attempts=record.attempts)
     if findings:
         seen["sales_per_s"] = seen["duration_s"] = None
     cpu_percent = record.generator_cpu_percent

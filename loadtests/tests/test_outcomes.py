@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from inventory.audit import Books, MovementLine, OrderLine, Snapshot, audit
-from loadtests.outcomes import Attempt, figures, judge, read_record
+from loadtests.figures import figures
+from loadtests.outcomes import judge
+from loadtests.records import Attempt, read_record
 
 UNITS = 3
 BUYERS = 5
@@ -81,6 +83,11 @@ class History:
     def told(self, row: int, outcome: str) -> None:
         """Let the buyer have been told something else than “sold”."""
         self.change(row, outcome=outcome, order=None, version=None)
+
+    def accepts(self) -> None:
+        """Let every buyer who got a unit have been promised it, without a version."""
+        for row in range(UNITS):
+            self.change(row, outcome="accepted", status=202, version=None)
 
     def opens(self, available: int, *, version: int) -> None:
         self.opening = Snapshot(available=available, version=version)
@@ -243,8 +250,91 @@ BAD: list[tuple[str, str, Spoil]] = [
 ]
 
 
+BAD_PROMISES: list[tuple[str, str, Spoil]] = [
+    ("accepted, never written", "accepted_without_order", lambda h: h.orders.pop()),
+    (
+        "accepted after the last unit",
+        "accepted_without_order",
+        lambda h: h.change(4, outcome="accepted", order=uuid.uuid4()),
+    ),
+    ("accepted, nothing drained", "accepted_without_order", lambda h: h.orders.clear()),
+    (
+        "accepted as another order",
+        "accepted_other_order",
+        lambda h: h.change_order(0, reference=uuid.uuid4()),
+    ),
+    (
+        "promised another's order",
+        "accepted_other_order",
+        lambda h: h.change(0, order=uuid.UUID(int=101)),
+    ),
+    (
+        "accepted, then another order told",
+        "replay_differs",
+        lambda h: h.attempts.append(
+            replace(h.attempts[0], outcome="replayed", order=uuid.uuid4(), version=8)
+        ),
+    ),
+    (
+        "accepted, then told sold out, yet written",
+        "refused_with_order",
+        lambda h: h.attempts.append(replace(h.attempts[0], outcome="sold_out", order=None)),
+    ),
+    (
+        "sold out before as many had asked",
+        "false_sold_out",
+        lambda h: h.change(3, started_at=1.0, ended_at=1.9),
+    ),
+    (
+        "sold out with units to the end, others accepted",
+        "false_sold_out",
+        lambda h: (h.ends(1, version=9), h.orders.pop(), h.movements.pop(), h.told(2, "busy")),
+    ),
+]
+
+
 def test_a_good_history_has_no_finding() -> None:
     assert History().codes() == set()
+
+
+def test_a_good_history_of_promises_has_no_finding() -> None:
+    history = History()
+    history.accepts()
+    assert history.codes() == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "spoil"), [(c, s) for _, c, s in BAD_PROMISES], ids=[n for n, _, _ in BAD_PROMISES]
+)
+def test_a_bad_promise_is_named(code: str, spoil: Spoil) -> None:
+    history = History()
+    history.accepts()
+    spoil(history)
+    assert code in history.codes()
+
+
+def test_promises_may_be_written_in_any_order() -> None:
+    history = History()
+    history.accepts()
+    history.change_movement(0, order=uuid.UUID(int=102))
+    history.change_movement(2, order=uuid.UUID(int=100))
+    assert history.codes() == set(), "nobody was told a version, so no order is broken"
+
+
+def test_sold_out_while_the_last_promise_was_being_made_is_no_finding() -> None:
+    history = History()
+    history.accepts()
+    history.change_movement(0, order=uuid.UUID(int=102))
+    history.change_movement(2, order=uuid.UUID(int=100))
+    history.change(3, started_at=2.05, ended_at=2.15)
+    assert history.codes() == set(), "the third unit may have been promised from 2.1 s on"
+
+
+def test_a_promise_found_again_as_a_sale_is_no_finding() -> None:
+    history = History()
+    history.accepts()
+    history.attempts.append(replace(history.attempts[0], outcome="replayed", version=8))
+    assert history.codes() == set()
 
 
 @pytest.mark.parametrize(("code", "spoil"), [(c, s) for _, c, s in BAD], ids=[n for n, _, _ in BAD])
@@ -306,6 +396,23 @@ def test_figures_count_buyers_once_and_time_from_the_intended_start() -> None:
         "sold": {"p50": 500.0, "p95": 500.0, "p99": 500.0, "max": 500.0},
         "refused": {"p50": 500.0, "p95": 500.0, "p99": 500.0, "max": 500.0},
     }
+
+
+def test_figures_count_promises_and_time_them_to_the_last_one() -> None:
+    history = History()
+    history.accepts()
+    history.attempts.append(replace(history.attempts[0], outcome="replayed", ended_at=9.0))
+
+    seen = figures(books=history.books(), attempts=history.attempts)
+
+    assert (seen["accepted"], seen["accepted_per_s"]) == (3, 1.2)
+    assert seen["latency_ms"]["sold"]["p50"] == 500.0
+
+
+def test_figures_without_promises_have_no_speed_of_promising() -> None:
+    history = History()
+    seen = figures(books=history.books(), attempts=history.attempts)
+    assert (seen["accepted"], seen["accepted_per_s"]) == (0, None)
 
 
 def test_percentiles_are_nearest_ranks() -> None:

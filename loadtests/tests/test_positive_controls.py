@@ -18,7 +18,8 @@ from inventory.errors import InventoryError
 from inventory.ledger import PurchaseRequest, Receipt
 from inventory.models import Product, Stock
 from inventory.strategies import STRATEGIES
-from loadtests.outcomes import Attempt, judge
+from loadtests.outcomes import judge
+from loadtests.records import Attempt
 from loadtests.tests.broken import BROKEN, Sell
 
 pytestmark = pytest.mark.django_db(transaction=True)

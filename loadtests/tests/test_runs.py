@@ -25,8 +25,8 @@ from conftest import MakeProduct
 from inventory.audit import audit, read_books
 from inventory.models import Movement, Order, Product, Stock
 from loadtests.models import LoadRun
-from loadtests.outcomes import read_record
 from loadtests.processes import locust_arguments, server
+from loadtests.records import read_record
 from loadtests.runs import RunSpec, measure_ceiling, perform
 
 pytestmark = pytest.mark.django_db(transaction=True)
