@@ -12,9 +12,9 @@ from inventory.errors import StrategyUnavailable
 from inventory.models import CONTROL
 from inventory.strategies import STRATEGIES, usable
 from loadtests import tables
-from loadtests.runs import RunSpec, measure_ceiling, perform
+from loadtests.generators import Generator
+from loadtests.runs import LOCUST, RunSpec, Setting, measure_ceiling, perform
 
-CEILING_REQUESTS = 3000
 CONTROL_SHARE = 10
 """The control gets a tenth of the units, so that demand is there to oversell them."""
 Announce = Callable[[str], tables.ProgressBar]
@@ -28,6 +28,7 @@ class Scenario:
     buyers: int
     concurrency: int | None = None
     within_s: float | None = None
+    server: str = "wsgi"
 
     def title(self) -> str:
         """Say it as a sentence would."""
@@ -45,6 +46,7 @@ class Scenario:
             buyers=self.buyers,
             concurrency=self.concurrency,
             within_s=self.within_s,
+            server=self.server,
             seed=seed,
         )
 
@@ -117,6 +119,7 @@ class ScenarioResult:
             "buyers": self.scenario.buyers,
             "concurrency": self.scenario.concurrency,
             "within_s": self.scenario.within_s,
+            "server": self.scenario.server,
             "ceilings_per_s": [round(ceiling, 1) for ceiling in self.ceilings_per_s],
             "control_oversold": self.control_oversold(),
             "unavailable": self.unavailable,
@@ -132,33 +135,71 @@ def compare(
     host: str,
     server_started_here: bool,
     announce: Announce,
+    generator: Generator = LOCUST,
 ) -> ScenarioResult:
     """Run every named strategy `rounds` times under one load, in rotated order."""
     result = ScenarioResult(scenario=scenario)
-    able = []
+    setting = Setting(host=host, server_started_here=server_started_here, generator=generator)
+    able, result.unavailable = sorted_out(names)
+    for number in range(rounds):
+        title = f"round {number + 1}/{rounds}"
+        play_round(
+            result,
+            names=rotated(able, number),
+            setting=setting,
+            title=title,
+            seed=number + 1,
+            announce=announce,
+        )
+    return result
+
+
+def play_round(
+    result: ScenarioResult,
+    *,
+    names: list[str],
+    setting: Setting,
+    title: str,
+    seed: int,
+    announce: Announce,
+) -> None:
+    """Measure the ceiling, then run each of the strategies once, and add that to the result."""
+    scenario, host = result.scenario, setting.host
+    if scenario.concurrency:
+        result.ceilings_per_s.append(
+            measure_ceiling(
+                host=host, concurrency=scenario.concurrency, generator=setting.generator
+            )
+        )
+    for name in names:
+        progress = announce(f"{title}, {name}:")
+        run = perform(
+            scenario.spec(name, seed=seed),
+            host=host,
+            server_started_here=setting.server_started_here,
+            generator=setting.generator,
+            progress=progress,
+        )
+        progress.clear()
+        result.rounds[name].append(run.result)
+
+
+def generator_of(results: list[ScenarioResult]) -> str:
+    """Name what made the load, from the runs themselves."""
+    names = {r["generator"] for each in results for runs in each.rounds.values() for r in runs}
+    return " and ".join(sorted(names)) or "nothing"
+
+
+def sorted_out(names: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Tell the strategies that can run here from those that cannot, with the reason why not."""
+    able, unavailable = [], {}
     for name in names:
         try:
             usable(name)
             able.append(name)
         except StrategyUnavailable as error:
-            result.unavailable[name] = error.reason
-    for number in range(rounds):
-        if scenario.concurrency:
-            ceiling = measure_ceiling(
-                host=host, requests=CEILING_REQUESTS, concurrency=scenario.concurrency
-            )
-            result.ceilings_per_s.append(ceiling)
-        for name in rotated(able, number):
-            progress = announce(f"round {number + 1}/{rounds}, {name}:")
-            run = perform(
-                scenario.spec(name, seed=number + 1),
-                host=host,
-                server_started_here=server_started_here,
-                progress=progress,
-            )
-            progress.clear()
-            result.rounds[name].append(run.result)
-    return result
+            unavailable[name] = error.reason
+    return able, unavailable
 
 
 def rotated(names: list[str], number: int) -> list[str]:

@@ -52,6 +52,14 @@ def describe(*, server_started_here: bool) -> dict[str, object]:
     }
 
 
+def serving(environment: dict[str, object], server: str) -> str:
+    """Say in a few words what served the shop."""
+    workers, threads = environment["workers"], environment["threads"]
+    if server == "asgi":
+        return f"gunicorn asgi {workers} workers"
+    return f"gunicorn gthread {workers} workers × {threads} threads"
+
+
 def _database_settings() -> dict[str, str]:
     with connection.cursor() as cursor:
         if connection.vendor == "mysql":

@@ -19,6 +19,11 @@ from django.core.management.base import CommandError
 
 GUNICORN_CONF = settings.BASE_DIR / "deploy" / "gunicorn.conf.py"
 LOCUSTFILE = settings.BASE_DIR / "loadtests" / "locustfile.py"
+SERVERS = {
+    "wsgi": ["shop.wsgi"],
+    "asgi": ["-k", "asgi", "shop.asgi:application"],
+}
+"""How gunicorn is told to serve each kind."""
 START_WITHIN_S = 20
 STOP_WITHIN_S = 10
 PR_SET_PDEATHSIG = 1
@@ -51,17 +56,18 @@ def child(
 
 
 @contextmanager
-def server(*, log: Path) -> Iterator[str]:
+def server(*, log: Path, kind: str = "wsgi", timed: bool = False) -> Iterator[str]:
     """
     Serve the shop on a free port while the block runs; gives its address.
 
+    With `timed` its answers tell where their time went, in Server-Timing.
     Raises CommandError, with the end of the log, when it does not come up.
     """
     port = _free_port()
-    arguments = [sys.executable, "-m", "gunicorn", "-c", str(GUNICORN_CONF), "shop.wsgi"]
-    with child(
-        arguments, log=log, BIND=f"127.0.0.1:{port}", LOG_LEVEL="ERROR", HTTPS="0"
-    ) as process:
+    arguments = [sys.executable, "-m", "gunicorn", "-c", str(GUNICORN_CONF), *SERVERS[kind]]
+    environment = {"SERVER_KIND": kind, "SERVER_TIMING": str(int(timed))}
+    environment |= {"BIND": f"127.0.0.1:{port}", "LOG_LEVEL": "ERROR", "HTTPS": "0"}
+    with child(arguments, log=log, **environment) as process:
         host = f"http://127.0.0.1:{port}"
         _wait_until_alive(host, process, log)
         yield host

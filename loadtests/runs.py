@@ -8,11 +8,9 @@ the load, and the clients write down for themselves what they were told.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 
 from django.conf import settings
 from django.core.management.base import CommandError
@@ -23,19 +21,19 @@ from inventory import ledger, strategies
 from inventory.audit import Snapshot, read_books
 from inventory.models import Product, Stock
 from inventory.purchases import TERMS_CACHE_S
-from loadtests import outcomes
-from loadtests.environment import database_name, describe
-from loadtests.figures import figures
+from loadtests import costs, outcomes
+from loadtests.drains import DRAIN_WITHIN_S, wait_until_drained
+from loadtests.environment import database_name
+from loadtests.generators import Generator, Load, Locust
+from loadtests.generators.base import Progress, no_progress
 from loadtests.models import LoadRun
-from loadtests.processes import child, locust_arguments
-from loadtests.records import ClientRecord, read_record
+from loadtests.records import ACCEPTED, ClientRecord
+from loadtests.results import Observed, result_of
 
 LAB_SLUG = "lab"
 RUNS_DIR = settings.BASE_DIR / "var" / "runs"
-GENERATOR_CPU_FLAG_PERCENT = 90
 SETTLE_S = 0.3
-MOST_FINDINGS_KEPT = 100
-Progress = Callable[[int, int], None]
+LOCUST = Locust()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,20 +49,43 @@ class RunSpec:
     seed: int = 1
 
     def users(self) -> int:
-        """Locust users it takes: a buyer with a moment of its own needs one of its own."""
+        """How many may be buying at once: a buyer with a moment of its own waits for nobody."""
         return self.buyers if self.within_s else min(self.concurrency or 1, self.buyers)
 
     def limit_s(self) -> float:
-        """The longest it may take before it is stopped."""
+        """The longest the load may take before it is stopped."""
         return 60 + (self.within_s or 0) + 0.1 * self.buyers
 
+    def load(self, run: LoadRun, host: str) -> Load:
+        """The load of this run, for a generator."""
+        return Load(
+            host=host,
+            product=LAB_SLUG,
+            buyers=self.buyers,
+            users=self.users(),
+            within_s=self.within_s,
+            seed=self.seed,
+            record=RUNS_DIR / f"{run.pk}.jsonl",
+            limit_s=self.limit_s(),
+        )
 
-def no_progress(done: int, of: int) -> None:
-    """Show nothing."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Where a run takes place, and who buys."""
+
+    host: str
+    server_started_here: bool
+    generator: Generator
 
 
 def perform(
-    spec: RunSpec, *, host: str, server_started_here: bool, progress: Progress = no_progress
+    spec: RunSpec,
+    *,
+    host: str,
+    server_started_here: bool,
+    generator: Generator = LOCUST,
+    progress: Progress = no_progress,
 ) -> LoadRun:
     """
     Run one load test against the shop at `host` and keep it.
@@ -73,16 +94,21 @@ def perform(
     interrupted run is marked aborted, and the interrupt raised again.
     """
     strategies.usable(spec.strategy)
+    setting = Setting(host=host, server_started_here=server_started_here, generator=generator)
     product = _prepare_product(spec)
     try:
-        return _perform(spec, product, host, server_started_here, progress)
+        return _perform(spec, product, setting, progress)
     finally:
         Product.objects.filter(pk=product.pk).update(run_until=None)
 
 
-def _perform(
-    spec: RunSpec, product: Product, host: str, server_started_here: bool, progress: Progress
-) -> LoadRun:
+def measure_ceiling(*, host: str, concurrency: int, generator: Generator = LOCUST) -> float:
+    """Measure answers per second of a page that does nothing, driven the same way."""
+    RUNS_DIR.mkdir(parents=True, exist_ok=True)
+    return generator.ceiling_per_s(host=host, concurrency=concurrency, directory=RUNS_DIR)
+
+
+def _perform(spec: RunSpec, product: Product, setting: Setting, progress: Progress) -> LoadRun:
     stock = Stock.objects.get(product=product)
     opening = Snapshot(available=stock.available, version=stock.version)
     if opening.available != spec.units:
@@ -99,29 +125,13 @@ def _perform(
         opening_version=opening.version,
     )
     try:
-        time.sleep(TERMS_CACHE_S)
-        record = _drive(spec, run, host, progress)
-        _keep(run, spec, product, opening, record, server_started_here)
+        _keep(run, _observe(spec, run, product, setting, progress))
     except BaseException:
         LoadRun.objects.filter(pk=run.pk).update(
             status=LoadRun.Status.ABORTED, finished_at=timezone.now()
         )
         raise
     return run
-
-
-def measure_ceiling(*, host: str, requests: int, concurrency: int) -> float:
-    """Measure answers per second of a page that does nothing, driven the same way."""
-    path = RUNS_DIR / "ceiling.jsonl"
-    arguments = locust_arguments(
-        host=host, users=concurrency, record=path, buyers=requests, ceiling=True
-    )
-    _generate(arguments, path, requests, 60 + 0.1 * requests, no_progress)
-    attempts = read_record(path).attempts
-    if len(attempts) != requests or any(attempt.outcome != "idle" for attempt in attempts):
-        raise CommandError(f"The ceiling was not measured: {len(attempts)} of {requests} answers.")
-    begun = min(attempt.started_at for attempt in attempts)
-    return requests / (max(attempt.ended_at for attempt in attempts) - begun)
 
 
 def _prepare_product(spec: RunSpec) -> Product:
@@ -133,7 +143,7 @@ def _prepare_product(spec: RunSpec) -> Product:
         raise CommandError(f"“{LAB_SLUG}” is not a lab product: it will not be run against.")
     ledger.open_stock(product_id=product.pk)
     ledger.reset(slugs=[LAB_SLUG], units=spec.units, reason=f"run of {spec.strategy}", actor="lab")
-    until = timezone.now() + timedelta(seconds=spec.limit_s() + 30)
+    until = timezone.now() + timedelta(seconds=spec.limit_s() + DRAIN_WITHIN_S + 30)
     if not ledger.hold_for_run(product_id=product.pk, until=until):
         raise CommandError("Another run has just begun on the lab product.")
     LoadRun.objects.filter(status=LoadRun.Status.RUNNING).update(  # whoever ran them was killed
@@ -145,72 +155,53 @@ def _prepare_product(spec: RunSpec) -> Product:
     return product
 
 
-def _drive(spec: RunSpec, run: LoadRun, host: str, progress: Progress) -> ClientRecord:
-    path = RUNS_DIR / f"{run.pk}.jsonl"
-    arguments = locust_arguments(
-        host=host,
-        users=spec.users(),
-        record=path,
-        product=LAB_SLUG,
-        buyers=spec.buyers,
-        within=spec.within_s or 0,
-        seed=spec.seed,
-    )
-    connection.close()
-    _generate(arguments, path, spec.buyers, spec.limit_s(), progress)
-    time.sleep(SETTLE_S)
-    return read_record(path)
-
-
-def _generate(
-    arguments: list[str], record: Path, buyers: int, limit_s: float, progress: Progress
-) -> None:
+def _observe(
+    spec: RunSpec, run: LoadRun, product: Product, setting: Setting, progress: Progress
+) -> Observed:
+    """Let the buyers in, wait until all is written, and read every book."""
+    load = spec.load(run, setting.host)
     RUNS_DIR.mkdir(parents=True, exist_ok=True)
-    record.unlink(missing_ok=True)
-    deadline = time.monotonic() + limit_s
-    with child(arguments, log=record.with_suffix(".locust.log")) as locust:
-        while locust.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-            progress(record.read_bytes().count(b"\n") if record.exists() else 0, buyers)
-
-
-def _keep(
-    run: LoadRun,
-    spec: RunSpec,
-    product: Product,
-    opening: Snapshot,
-    record: ClientRecord,
-    server_started_here: bool,
-) -> None:
+    setting.generator.prepare(load)
+    time.sleep(TERMS_CACHE_S)
+    counters, meter = costs.innodb_counters(), costs.Meter(setting.host)
+    connection.close()
+    record = setting.generator.buy(load, progress)
+    drain = _drain(spec, product, record)
+    innodb = costs.differences(counters, costs.innodb_counters())
+    time.sleep(SETTLE_S)
+    opening = Snapshot(available=run.opening_available, version=run.opening_version)
     books = read_books(product.pk, since=opening)
-    findings = outcomes.judge(
-        books=books, attempts=record.attempts, buyers=spec.buyers, strategy=spec.strategy
+    only_purchases = setting.generator.opens_pages_beforehand
+    here = setting.server_started_here
+    return Observed(
+        books=books,
+        record=record,
+        findings=outcomes.judge(
+            books=books, attempts=record.attempts, buyers=spec.buyers, strategy=spec.strategy
+        ),
+        generator=setting.generator.name,
+        drain=drain,
+        cost=meter.cost(sales=len(books.orders), purchases_only=only_purchases) if here else {},
+        innodb=innodb,
+        server_started_here=here,
     )
-    seen = figures(books=books, attempts=record.attempts)
-    if findings:
-        seen["sales_per_s"] = seen["duration_s"] = None
-    cpu_percent = record.generator_cpu_percent
-    run.result = {
-        "strategy": spec.strategy,
-        "server": spec.server,
-        "database": run.database,
-        "buyers": spec.buyers,
-        "concurrency": spec.concurrency,
-        "within_s": spec.within_s,
-        "units": spec.units,
-        **seen,
-        "audit": {
-            "ok": not findings,
-            "total": len(findings),
-            "findings": [asdict(finding) for finding in findings[:MOST_FINDINGS_KEPT]],
-        },
-        "generator_cpu_percent": cpu_percent,
-        "generator_saturated": cpu_percent is None or cpu_percent > GENERATOR_CPU_FLAG_PERCENT,
-        "environment": describe(server_started_here=server_started_here),
-    }
-    run.status = LoadRun.Status.FAILED if findings else LoadRun.Status.PASSED
-    run.sold = len(books.orders)
-    run.oversold = books.oversold()
+
+
+def _drain(spec: RunSpec, product: Product, record: ClientRecord) -> dict[str, object]:
+    """Wait for what was accepted; nothing to say where nothing was."""
+    accepted = [a.ended_at for a in record.attempts if a.outcome == ACCEPTED]
+    if not accepted:
+        return {"drain_s": None, "drained_per_s": None}
+    strategy = strategies.STRATEGIES[spec.strategy]
+    waited = wait_until_drained(lambda: strategy.pending(product.pk), since=max(accepted))
+    return waited.figures()
+
+
+def _keep(run: LoadRun, observed: Observed) -> None:
+    run.result = result_of(run, observed)
+    run.status = LoadRun.Status.FAILED if observed.findings else LoadRun.Status.PASSED
+    run.sold = len(observed.books.orders)
+    run.oversold = observed.books.oversold()
     run.sales_per_s = run.result["sales_per_s"]
     run.finished_at = timezone.now()
     run.save()

@@ -45,7 +45,7 @@ def row(strategy: str, results: Sequence[dict[str, Any]], ceiling_per_s: float |
         _spread([r["refused"].get("sold_out", 0) for r in results]),
         _spread([r["busy"] for r in results]),
         _spread([r["failed"] for r in results]),
-        _spread(speeds, digits=0) if whole else "–",
+        _speed(speeds, results) if whole else "–",
         share,
         *times,
         f"{median(tries):.1f}" if tries else "–",
@@ -69,6 +69,12 @@ def _control_row(results: Sequence[dict[str, Any]]) -> list[str]:
 def _verdict(results: Sequence[dict[str, Any]]) -> str:
     codes = sorted({f["code"] for r in results for f in r["audit"]["findings"]})
     return "FAILED: " + ", ".join(codes)
+
+
+def _speed(speeds: Sequence[float], results: Sequence[dict[str, Any]]) -> str:
+    """What was accepted is not yet sold, and says so."""
+    promised = any(result.get("accepted") for result in results)
+    return _spread(speeds) + (" accepted" if promised and speeds else "")
 
 
 def _spread(values: Sequence[float], digits: int = 0) -> str:
@@ -168,6 +174,18 @@ def summary(run: LoadRun) -> str:
     hidden = result["audit"]["total"] - 10
     if hidden > 0:
         lines.append(f"  … and {hidden} more findings")
+    if result.get("accepted"):
+        lines.append(f"  {_drained(result)}")
     if result["generator_saturated"]:
         lines.append(f"  note: the generator was at {result['generator_cpu_percent']} % of a core")
     return "\n".join(lines)
+
+
+def _drained(result: dict[str, Any]) -> str:
+    if result["drain_s"] is None:
+        return f"{result['accepted']} accepted; how long their writing took was not measured"
+    speed = result["drained_per_s"]
+    return (
+        f"{result['accepted']} accepted (that is the speed above); all written"
+        f" {result['drain_s']:g} s after the last{f', {speed:g} a second' if speed else ''}"
+    )

@@ -24,6 +24,7 @@ from django.utils import timezone
 from conftest import MakeProduct
 from inventory.audit import audit, read_books
 from inventory.models import Movement, Order, Product, Stock
+from loadtests.generators import Locust
 from loadtests.models import LoadRun
 from loadtests.processes import locust_arguments, server
 from loadtests.records import read_record
@@ -35,7 +36,8 @@ FIELDS = {
     "strategy", "server", "database", "buyers", "concurrency", "within_s", "units", "sold",
     "refused", "busy", "failed", "oversold", "undersold", "duration_s", "sales_per_s",
     "latency_ms", "attempts_mean", "audit", "generator_cpu_percent", "generator_saturated",
-    "environment",
+    "environment", "generator", "accepted", "accepted_per_s", "drain_s", "drained_per_s", "cost",
+    "innodb", "timing_ms",
 }  # fmt: skip
 
 
@@ -209,7 +211,8 @@ def test_refuses_numbers_that_make_no_sense(wrong: dict[str, int]) -> None:
 
 
 def test_measures_a_ceiling(host: str) -> None:
-    assert measure_ceiling(host=host, requests=200, concurrency=10) > 20
+    generator = Locust(ceiling_requests=200)
+    assert measure_ceiling(host=host, concurrency=10, generator=generator) > 20
 
 
 def test_the_locustfile_shares_its_buyers_among_processes(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,17 @@ from django.utils import timezone
 from inventory.errors import InventoryError
 from inventory.strategies import STRATEGIES
 from loadtests import tables
-from loadtests.comparisons import ORIGINAL_EXPERIMENT, Scenario, ScenarioResult, compare
-from loadtests.environment import describe
+from loadtests.comparisons import (
+    ORIGINAL_EXPERIMENT,
+    Scenario,
+    ScenarioResult,
+    compare,
+    generator_of,
+)
+from loadtests.environment import describe, serving
+from loadtests.generators import GENERATORS
 from loadtests.interrupts import interruptible
-from loadtests.processes import server
+from loadtests.processes import SERVERS, server
 from loadtests.runs import RUNS_DIR
 
 
@@ -33,6 +41,8 @@ class Command(BaseCommand):
         parser.add_argument("--concurrency", type=int, nargs="+", help="Buyers at a time.")
         parser.add_argument("--within", type=float, help="Spread the buyers over these seconds.")
         parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES))
+        parser.add_argument("--server", choices=list(SERVERS), default="wsgi")
+        parser.add_argument("--generator", choices=list(GENERATORS), default="locust")
         parser.add_argument("--demo", action="store_true", help="The two sales of `make demo`.")
         parser.add_argument("--host", help="A running shop; without it one is started here.")
         parser.add_argument("--json", type=Path, help="Write every figure to this file.")
@@ -40,11 +50,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, host: str | None, **options: Any) -> None:
         """Compare, print, and exit 1 when an audit fails or the control does not oversell."""
-        scenarios = _scenarios(options)
+        scenarios = [replace(each, server=options["server"]) for each in _scenarios(options)]
         results = []
+        generator = GENERATORS[options["generator"]]()
         with interruptible(), ExitStack() as stack:
             RUNS_DIR.mkdir(parents=True, exist_ok=True)
-            address = host or stack.enter_context(server(log=RUNS_DIR / "server.log"))
+            here = server(log=RUNS_DIR / "server.log", kind=options["server"])
+            address = host or stack.enter_context(here)
             for scenario in scenarios:
                 self.stdout.write(f"\n{scenario.title()}")
                 self.stdout.flush()
@@ -56,6 +68,7 @@ class Command(BaseCommand):
                         host=address,
                         server_started_here=host is None,
                         announce=tables.ProgressBar,
+                        generator=generator,
                     )
                 except InventoryError as error:
                     raise CommandError(str(error)) from error
@@ -112,8 +125,8 @@ def _markdown(results: list[ScenarioResult], environment: dict[str, object]) -> 
     lines = ["# Comparison of strategies", ""]
     lines.append(
         f"{timezone.now():%-d %B %Y}, commit {environment['commit']}, {environment['database']},"
-        f" {environment['machine']}, gunicorn gthread {environment['workers']} workers ×"
-        f" {environment['threads']} threads."
+        f" {environment['machine']}, {serving(environment, results[0].scenario.server)}, load by"
+        f" {generator_of(results)}."
         " Medians over the rounds, lowest and highest in brackets."
     )
     for result in results:

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from inventory.errors import InventoryError
 from inventory.strategies import STRATEGIES
 from loadtests import processes
+from loadtests.generators import GENERATORS
 from loadtests.interrupts import interruptible
 from loadtests.models import LoadRun
 from loadtests.runs import RUNS_DIR, RunSpec, perform
@@ -28,7 +29,8 @@ class Command(BaseCommand):
         shape = parser.add_mutually_exclusive_group(required=True)
         shape.add_argument("--concurrency", type=int, help="So many buyers at a time.")
         shape.add_argument("--within", type=float, help="Spread the buyers over these seconds.")
-        parser.add_argument("--server", choices=["wsgi"], default="wsgi")
+        parser.add_argument("--server", choices=list(processes.SERVERS), default="wsgi")
+        parser.add_argument("--generator", choices=list(GENERATORS), default="locust")
         parser.add_argument("--host", help="A running shop; without it one is started here.")
         parser.add_argument("--seed", type=int, default=1, help="Of the moments of arrival.")
         parser.add_argument("--json", type=Path, help="Write every figure to this file.")
@@ -36,12 +38,20 @@ class Command(BaseCommand):
     def handle(self, *args: Any, host: str | None, json: Path | None, **options: Any) -> None:
         """Run, print, and tell the truth in the exit code."""
         spec = _spec(options)
+        generator = GENERATORS[options["generator"]]()
+        log = RUNS_DIR / "server.log"
         bar = ProgressBar(f"{spec.strategy}:")
         with interruptible(), ExitStack() as stack:
             RUNS_DIR.mkdir(parents=True, exist_ok=True)
             try:
-                address = host or stack.enter_context(processes.server(log=RUNS_DIR / "server.log"))
-                run = perform(spec, host=address, server_started_here=host is None, progress=bar)
+                here = processes.server(log=log, kind=spec.server)
+                run = perform(
+                    spec,
+                    host=host or stack.enter_context(here),
+                    server_started_here=host is None,
+                    generator=generator,
+                    progress=bar,
+                )
             except InventoryError as error:
                 raise CommandError(str(error)) from error
             finally:
