@@ -8,17 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import quote
 
 import psutil
 import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import connection
 from django.utils import timezone
 
 from conftest import MakeProduct
@@ -26,11 +23,14 @@ from inventory.audit import audit, read_books
 from inventory.models import Movement, Order, Product, Stock
 from loadtests.generators import Locust
 from loadtests.models import LoadRun
-from loadtests.processes import locust_arguments, server
+from loadtests.processes import locust_arguments
 from loadtests.records import read_record
 from loadtests.runs import RunSpec, measure_ceiling, perform
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("_children_use_the_test_database"),
+]
 
 FIELDS = {
     "strategy", "server", "database", "buyers", "concurrency", "within_s", "units", "sold",
@@ -39,25 +39,6 @@ FIELDS = {
     "environment", "generator", "accepted", "accepted_per_s", "drain_s", "drained_per_s", "cost",
     "innodb", "timing_ms",
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _children_use_the_test_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = connection.settings_dict
-    if connection.vendor == "sqlite":
-        url = f"sqlite:///{values['NAME']}"
-    else:
-        secret = quote(values["PASSWORD"], safe="")
-        address = f"{values['HOST']}:{values['PORT']}"
-        url = f"mysql://{values['USER']}:{secret}@{address}/{values['NAME']}"
-    monkeypatch.setenv("DATABASE_URL", url)
-    connection.close()
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[str]:
-    with server(log=tmp_path / "server.log") as address:
-        yield address
 
 
 def children() -> list[psutil.Process]:

@@ -1,0 +1,126 @@
+"""Timings, drains and costs: the measures beside a run's speed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection
+
+from loadtests import costs, timings
+from loadtests.drains import wait_until_drained
+
+SPEND = """
+import os, socket, sys, time
+door = socket.socket()
+door.bind(("127.0.0.1", 0))
+door.listen()
+child = os.fork()
+print(door.getsockname()[1], flush=True) if child else None
+sys.stdin.readline() if child else time.sleep(0.5)
+end = time.process_time() + 0.2
+while time.process_time() < end:
+    pass
+print("spent", flush=True) if child else None
+time.sleep(30)
+"""
+
+
+def test_reads_milliseconds_and_counts_by_name() -> None:
+    header = 'queue;dur=1.2, lock;desc="row lock";dur=0.8, commit;dur=0.9, attempts;desc="2"'
+    assert timings.parse(header) == {"queue": 1.2, "lock": 0.8, "commit": 0.9, "attempts": 2.0}
+
+
+@pytest.mark.parametrize("header", ["", "cache", 'hit;desc="yes"', ";dur=1", "a;dur=", "a;dur=x"])
+def test_what_has_no_number_is_left_out(header: str) -> None:
+    assert timings.parse(header) == {}
+
+
+def test_gives_the_median_over_the_answers_that_have_the_name() -> None:
+    seen = timings.medians(["lock;dur=1", "lock;dur=3, queue;dur=9", "lock;dur=2"])
+    assert seen == {"lock": 2.0, "queue": 9.0}
+
+
+def test_waits_until_nothing_is_pending() -> None:
+    left = iter([40, 20, 0])
+    begun_at = time.monotonic()
+
+    drain = wait_until_drained(lambda: next(left), since=begun_at - 1)
+
+    assert (drain.pending, drain.drained) == (40, True)
+    assert 1.0 < drain.seconds < 2.0
+    assert drain.figures()["drained_per_s"] == round(drain.per_s or 0, 1) > 40
+
+
+def test_does_not_wait_for_ever_and_then_has_no_speed() -> None:
+    drain = wait_until_drained(lambda: 7, since=time.monotonic(), within_s=0.1)
+    assert not drain.drained
+    assert drain.figures() == {"drain_s": None, "drained_per_s": None}
+
+
+def test_what_was_written_at_once_has_no_speed_of_draining() -> None:
+    drain = wait_until_drained(lambda: 0, since=time.monotonic())
+    assert drain.figures()["drain_s"] == pytest.approx(0, abs=0.1)
+    assert drain.figures()["drained_per_s"] is None
+
+
+@pytest.fixture
+def spender() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A program with a worker that shares its port; each spends 0.2 s of CPU when told."""
+    arguments = [sys.executable, "-c", SPEND]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(arguments, text=True, **pipes) as program:  # type: ignore[call-overload]  # pipes by name
+        port = int(program.stdout.readline())
+        yield program, port
+        for process in costs.Program(port).processes():
+            process.kill()
+
+
+def test_counts_the_cpu_of_a_program_and_its_workers(
+    spender: tuple[subprocess.Popen[str], int],
+) -> None:
+    program, port = spender
+    server = costs.Program(port)
+    server.start()
+    assert program.stdin is not None
+    assert program.stdout is not None
+
+    program.stdin.write("\n")
+    program.stdin.flush()
+    program.stdout.readline()
+    time.sleep(1)
+
+    assert len(server.processes()) == 2
+    assert len(server.worker_rss_mb()) == 1
+    assert 300 <= (server.spent_ms() or 0) < 1500
+
+
+def test_a_port_nobody_listens_on_costs_nothing_known() -> None:
+    nobody = costs.Program(None)
+    nobody.start()
+    assert (nobody.spent_ms(), nobody.worker_rss_mb()) == (None, [])
+
+
+def test_no_cpu_is_given_for_a_load_that_did_other_work_too() -> None:
+    meter = costs.Meter("http://127.0.0.1:9")
+    assert set(meter.cost(sales=10, purchases_only=False)) == {
+        "worker_rss_before_mb",
+        "worker_rss_mb",
+    }
+
+
+def test_counters_are_told_as_differences() -> None:
+    assert costs.differences({"a": 3, "b": 1, "gone": 1}, {"a": 10, "b": 1, "new": 4}) == {
+        "a": 7,
+        "b": 0,
+    }
+
+
+@pytest.mark.django_db
+def test_innodb_counts_and_other_engines_have_nothing_to_say() -> None:
+    counters = costs.innodb_counters()
+    assert bool(counters) is (connection.vendor == "mysql")
+    assert set(counters) <= set(costs.INNODB_COUNTERS)
