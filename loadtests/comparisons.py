@@ -71,6 +71,12 @@ class ScenarioResult:
         """The median over the rounds; None where arrivals set the pace."""
         return median(self.ceilings_per_s) if self.ceilings_per_s else None
 
+    def speed_per_s(self, name: str) -> float | None:
+        """The median goodput of a strategy; None unless every round's audit was clean."""
+        speeds = [r["sales_per_s"] for r in self.rounds.get(name, []) if r["audit"]["ok"]]
+        whole = speeds and all(speeds) and len(speeds) == len(self.rounds[name])
+        return median(speeds) if whole else None
+
     def control_oversold(self) -> bool:
         """Whether the load was strong enough to prove anything."""
         control = self.rounds.get(CONTROL, [])

@@ -29,6 +29,10 @@ STOP_WITHIN_S = 10
 PR_SET_PDEATHSIG = 1
 
 
+class ServerNotStarted(CommandError):
+    """The shop's server did not come up; says why."""
+
+
 @contextmanager
 def child(
     arguments: list[str], *, log: Path, **environment: str
@@ -61,7 +65,7 @@ def server(*, log: Path, kind: str = "wsgi", timed: bool = False) -> Iterator[st
     Serve the shop on a free port while the block runs; gives its address.
 
     With `timed` its answers tell where their time went, in Server-Timing.
-    Raises CommandError, with the end of the log, when it does not come up.
+    Raises ServerNotStarted, with the end of the log, when it does not come up.
     """
     port = _free_port()
     arguments = [sys.executable, "-m", "gunicorn", "-c", str(GUNICORN_CONF), *SERVERS[kind]]
@@ -93,7 +97,7 @@ def _wait_until_alive(host: str, process: subprocess.Popen[bytes], log: Path) ->
         except OSError:
             time.sleep(0.05)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-    raise CommandError(f"The server did not start; the end of {log}:\n{tail}")
+    raise ServerNotStarted(f"The server did not start; the end of {log}:\n{tail}")
 
 
 def _free_port() -> int:

@@ -86,24 +86,31 @@ def _spread(values: Sequence[float], digits: int = 0) -> str:
     return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
-def terminal(rows: Sequence[Sequence[str]]) -> str:
-    """Align columns for a terminal."""
-    table = [HEADER, *rows]
-    widths = [max(len(line[column]) for line in table) for column in range(len(HEADER))]
+def terminal(rows: Sequence[Sequence[str]], header: Sequence[str] = HEADER) -> str:
+    """Align columns for a terminal: words to the left, figures to the right."""
+    table = [header, *rows]
+    words = _words(header)
+    widths = [max(len(line[column]) for line in table) for column in range(len(header))]
     lines = []
     for line in table:
         cells = [
-            cell.ljust(width) if column in (0, len(HEADER) - 1) else cell.rjust(width)
+            cell.ljust(width) if column in words else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join([lines[0], "─" * max(map(len, lines)), *lines[1:]])
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]], header: Sequence[str] = HEADER) -> str:
     """The same table for a document."""
-    rule = ["---"] + ["---:"] * (len(HEADER) - 2) + ["---"]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [HEADER, rule, *rows])
+    words = _words(header)
+    rule = ["---" if column in words else "---:" for column in range(len(header))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *rows])
+
+
+def _words(header: Sequence[str]) -> set[int]:
+    """The columns that hold words: the first, and the audit's verdict."""
+    return {0} | {column for column, name in enumerate(header) if name == "audit"}
 
 
 def no_clear_winner(results: dict[str, list[dict[str, Any]]]) -> str:
