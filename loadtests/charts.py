@@ -34,6 +34,7 @@ SETTINGS: Any = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
+SERVERS = {"wsgi": "wsgi (threads)", "asgi": "asgi (one event loop a worker)"}
 PERCENTILES = {"p50": "o", "p95": "|", "p99": "D"}
 GREY = "#767676"
 
@@ -63,7 +64,7 @@ def _panels(report: dict[str, Any], height: float) -> tuple[Any, list[Any], list
 
     servers = list(dict.fromkeys(cell["server"] for cell in report["cells"]))
     figure = Figure(figsize=(6.2 * len(servers) + 1.6, height), layout="constrained")
-    axes = figure.subplots(1, len(servers), sharey=True, squeeze=False)[0]
+    axes = figure.subplots(1, len(servers), sharex=True, sharey=True, squeeze=False)[0]
     return figure, list(axes), servers
 
 
@@ -116,7 +117,7 @@ def _finish_throughput(axis: Any, server: str, concurrencies: list[int]) -> None
     axis.grid(axis="y", color="#dddddd", linewidth=0.8)
     axis.set_axisbelow(True)
     axis.set_xlabel("buyers at a time (log scale)")
-    axis.set_title(server, loc="left")
+    axis.set_title(SERVERS.get(server, server), loc="left")
 
 
 def _latency(report: dict[str, Any]) -> Any:
@@ -135,7 +136,7 @@ def _latency(report: dict[str, Any]) -> Any:
         axis.grid(axis="x", color="#dddddd", linewidth=0.8)
         axis.set_axisbelow(True)
         axis.set_xlabel("milliseconds from the wish to the answer")
-        axis.set_title(server, loc="left")
+        axis.set_title(SERVERS.get(server, server), loc="left")
     axes[0].invert_yaxis()
     _percentile_legend(figure)
     buyers = f"{report['headline']} buyers at a time"
