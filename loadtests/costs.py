@@ -8,7 +8,6 @@ cannot be looked into, is left out rather than guessed.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,20 +27,19 @@ INNODB_COUNTERS = (
 """Counts since the server started, of all its sessions; Innodb_row_lock_time is milliseconds."""
 
 
-@dataclass(slots=True)
 class Program:
-    """All processes that listen on one port, and those they started."""
+    """The process that listens on a port, and all it started; nobody without a port."""
 
-    port: int | None
-    before_s: dict[int, float] = field(default_factory=dict)
+    def __init__(self, port: int | None) -> None:
+        self.eldest = _listener(port) if port else None
+        self.before_s: dict[int, float] = {}
 
     def processes(self) -> list[psutil.Process]:
         """Find them as they are now."""
-        first = _listener(self.port) if self.port else None
-        if first is None:
+        if self.eldest is None:
             return []
         with suppress(psutil.Error):
-            return [first, *first.children(recursive=True)]
+            return [self.eldest, *self.eldest.children(recursive=True)]
         return []
 
     def cpu_s(self) -> dict[int, float]:
