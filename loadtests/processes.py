@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from django.conf import settings
@@ -64,6 +64,7 @@ def server(*, log: Path, kind: str = "wsgi", timed: bool = False) -> Iterator[st
     """
     Serve the shop on a free port while the block runs; gives its address.
 
+    Beside it runs a consumer, where there is Redis and so a queue to work on.
     With `timed` its answers tell where their time went, in Server-Timing.
     Raises ServerNotStarted, with the end of the log, when it does not come up.
     """
@@ -71,7 +72,11 @@ def server(*, log: Path, kind: str = "wsgi", timed: bool = False) -> Iterator[st
     arguments = [sys.executable, "-m", "gunicorn", "-c", str(GUNICORN_CONF), *SERVERS[kind]]
     environment = {"SERVER_KIND": kind, "SERVER_TIMING": str(int(timed))}
     environment |= {"BIND": f"127.0.0.1:{port}", "LOG_LEVEL": "ERROR", "HTTPS": "0"}
-    with child(arguments, log=log, **environment) as process:
+    with ExitStack() as stack:
+        process = stack.enter_context(child(arguments, log=log, **environment))
+        if "locks" in settings.CACHES:
+            consumer = [sys.executable, "manage.py", "commit_purchases"]
+            stack.enter_context(child(consumer, log=log.with_suffix(".consumer.log")))
         host = f"http://127.0.0.1:{port}"
         _wait_until_alive(host, process, log)
         yield host
