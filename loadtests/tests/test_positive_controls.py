@@ -85,7 +85,7 @@ def test_every_known_mistake_is_caught(make_product: MakeProduct, sell: Sell) ->
 
 
 def test_no_correct_strategy_is_accused(make_product: MakeProduct, strategy: str) -> None:
-    product = make_product(units=1)
+    product = make_product(units=1, strategy=strategy)
 
     def sell(request: PurchaseRequest, meet: Callable[[], object]) -> Receipt:
         meet()
