@@ -36,7 +36,7 @@ def run_two_rivals(product: Product, sell: Sell) -> list[Finding]:
         buying = [pool.submit(attempt, product, sell, n, barrier.wait) for n in range(BUYERS)]
         attempts = [future.result() for future in buying]
     books = read_books(product.pk, since=opening)
-    return judge(books=books, attempts=attempts, buyers=BUYERS, strategy="optimistic")
+    return judge(books=books, attempts=attempts, buyers=BUYERS, strategy=product.strategy)
 
 
 def attempt(product: Product, sell: Sell, number: int, meet: Callable[[], object]) -> Attempt:
@@ -47,7 +47,7 @@ def attempt(product: Product, sell: Sell, number: int, meet: Callable[[], object
         buyer=f"guest:{number}",
         key=key,
         unit_price=product.price,
-        strategy="optimistic",
+        strategy=product.strategy,
     )
     started_at = time.monotonic()
     order, version, outcome = None, None, "sold"
