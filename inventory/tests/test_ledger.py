@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -28,8 +29,14 @@ from hypothesis.stateful import (
 from conftest import SAFE, Buy, MakeProduct, drain
 from inventory import ledger
 from inventory.audit import audit, read_books
-from inventory.errors import AdjustmentRefused, KeyReused, ProductNotFound, SoldOut
-from inventory.ledger import MAX_UNITS, PurchaseRequest
+from inventory.errors import (
+    AdjustmentRefused,
+    KeyReused,
+    LimitReached,
+    ProductNotFound,
+    SoldOut,
+)
+from inventory.ledger import MAX_UNITS, PurchaseRequest, Receipt
 from inventory.models import Movement, Order, Product, Stock
 from inventory.purchases import purchase, redeem
 from inventory.strategies import STRATEGIES
@@ -440,6 +447,143 @@ class TestInsert:
             transaction.set_rollback(True)
 
         assert not Order.objects.exists()
+
+
+class TestPlaceAndClose:
+    """What a sale or a group of them writes, around the write of the stock row."""
+
+    def place(self, *requests: PurchaseRequest, attempts: int = 1) -> list[Order]:
+        return ledger.place_orders(requests, attempts=attempts)
+
+    def sell(self, *requests: PurchaseRequest, available: int, version: int) -> list[Receipt]:
+        with transaction.atomic():
+            return ledger.close_sales(
+                requests, self.place(*requests), version=version, available_after=available
+            )
+
+    def test_places_one_order_each_with_what_was_asked_for(self, make_product: MakeProduct) -> None:
+        product, reference = make_product(units=10), uuid.uuid4()
+        ada = wish(product, quantity=3, reference=reference, unit_price=Decimal("9.99"))
+        bob = wish(product, buyer="guest:bob", strategy="optimistic")
+
+        placed = self.place(ada, bob, attempts=4)
+
+        assert placed[0].reference == reference, "as the buyer was told"
+        for request, order in zip((ada, bob), placed, strict=True):
+            stored = Order.objects.get(reference=order.reference)
+            assert (stored.product_id, stored.buyer, stored.key, stored.quantity) == (
+                product.pk,
+                request.buyer,
+                request.key,
+                request.quantity,
+            )
+            assert (stored.unit_price, stored.strategy) == (request.unit_price, request.strategy)
+            assert (stored.attempts, stored.status) == (4, Order.Status.CONFIRMED)
+        assert stock_of(product.pk) == (10, 1)
+        assert Movement.objects.count() == 1
+
+    def test_places_none_of_several_when_one_key_has_an_order(
+        self, make_product: MakeProduct
+    ) -> None:
+        product = make_product(units=10)
+        sold = wish(product)
+        self.place(sold)
+
+        with pytest.raises(IntegrityError):
+            self.place(wish(product, buyer="guest:bob"), sold)
+
+        assert Order.objects.get().buyer == "guest:ada"
+
+    def test_closes_sales_one_after_another_up_to_the_row_as_it_was_written(
+        self, make_product: MakeProduct
+    ) -> None:
+        product = make_product(units=20)
+        requests = [wish(product, quantity=quantity) for quantity in (2, 3, 5)]
+
+        receipts = self.sell(*requests, available=7, version=9)
+
+        assert [receipt.stock_version for receipt in receipts] == [7, 8, 9]
+        assert [receipt.available for receipt in receipts] == [15, 12, 7]
+        assert [receipt.quantity for receipt in receipts] == [2, 3, 5]
+        for request, receipt in zip(requests, receipts, strict=True):
+            sale = Movement.objects.get(order_id=receipt.order)
+            assert sale.order is not None
+            assert sale.order.key == request.key
+            assert (sale.version, sale.available_after) == (
+                receipt.stock_version,
+                receipt.available,
+            )
+            assert (sale.kind, sale.delta, sale.actor) == ("sale", -request.quantity, "guest:ada")
+            assert sale.created_at == sale.order.created_at
+
+    def test_a_buyer_may_own_as_many_as_the_limit_says(self, make_product: MakeProduct) -> None:
+        product = make_product(units=10)
+        self.sell(wish(product, quantity=2, limit=3), available=8, version=2)
+
+        (receipt,) = self.sell(wish(product, quantity=1, limit=3), available=7, version=3)
+
+        assert receipt.available == 7
+
+    def test_refuses_what_passes_the_limit_and_says_which(self, make_product: MakeProduct) -> None:
+        product = make_product(units=10)
+        self.sell(wish(product, quantity=2, limit=3), available=8, version=2)
+
+        with pytest.raises(LimitReached) as refusal:
+            self.sell(wish(product, quantity=2, limit=3), available=6, version=3)
+
+        assert refusal.value.limit == 3
+        assert Order.objects.count() == 1, "and wrote nothing"
+
+    def test_refuses_the_group_for_each_buyer_s_own_limit(self, make_product: MakeProduct) -> None:
+        product = make_product(units=10)
+        ada = wish(product, quantity=4, limit=4)
+        bob = wish(product, buyer="guest:bob", quantity=3, limit=2)
+
+        with pytest.raises(LimitReached) as refusal:
+            self.sell(ada, bob, available=3, version=3)
+
+        assert refusal.value.limit == 2
+
+    def test_adds_up_what_one_buyer_asks_for_twice_in_a_group(
+        self, make_product: MakeProduct
+    ) -> None:
+        product = make_product(units=10)
+
+        with pytest.raises(LimitReached):
+            self.sell(
+                *[wish(product, quantity=2, limit=3) for _ in range(2)], available=6, version=3
+            )
+
+    def test_asks_nothing_of_the_orders_where_nobody_has_a_limit(
+        self, make_product: MakeProduct
+    ) -> None:
+        product = make_product(units=10)
+
+        with CaptureQueriesContext(connection) as queries:
+            self.sell(wish(product), wish(product), available=8, version=3)
+
+        assert not [query for query in queries if "SUM" in query["sql"]]
+
+    def test_counts_neither_other_products_nor_other_buyers(
+        self, make_product: MakeProduct
+    ) -> None:
+        lamp, vase = make_product("lamp"), make_product("vase")
+        self.sell(wish(vase, quantity=5), available=5, version=2)
+        self.sell(wish(lamp, quantity=5, buyer="guest:bob"), available=5, version=2)
+
+        (receipt,) = self.sell(wish(lamp, quantity=2, limit=2), available=3, version=3)
+
+        assert receipt.available == 3
+
+    def test_a_buyer_without_a_limit_is_not_held_to_another_s(
+        self, make_product: MakeProduct
+    ) -> None:
+        product = make_product(units=10)
+        free = wish(product, buyer="guest:bob", quantity=7)
+
+        receipts = self.sell(free, wish(product, limit=1), available=2, version=3)
+
+        assert [receipt.available for receipt in receipts] == [3, 2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
