@@ -198,7 +198,7 @@ class TestRefuses:
         assert not Order.objects.exists()
 
     def test_a_buyer_too_long_for_the_column(self, make_product: MakeProduct) -> None:
-        """The server would cut it where the procedure was made without strict mode."""
+        """Strict mode holds for the procedure's parameters too: nothing is cut to fit."""
         product = make_product(units=2)
 
         with pytest.raises(DataError):
@@ -244,7 +244,7 @@ class TestTakesEverythingBack:
     def test_when_another_holds_the_row_too_long(
         self, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A lock wait timeout undoes one statement; the order before it would stay."""
+        """The order is written by then, and innodb_rollback_on_timeout may be off elsewhere."""
         monkeypatch.setattr(retries, "PAUSE_CAP_S", 0)
         product = make_product(units=5)
         held, done = threading.Event(), threading.Event()
