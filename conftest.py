@@ -19,8 +19,9 @@ from inventory import counter, ledger, purchases
 from inventory.consumer import Consumer
 from inventory.ledger import ACCEPTED, Receipt
 from inventory.models import Movement, Product
-from inventory.purchases import purchase, redeem
+from inventory.purchases import purchase
 from inventory.strategies import STRATEGIES
+from inventory.tickets import redeem
 
 MakeProduct = Callable[..., Product]
 Buy = Callable[..., Receipt]

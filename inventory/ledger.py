@@ -7,7 +7,7 @@ Whoever writes a stock row records it here in the same transaction.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -19,6 +19,7 @@ from django.db.models import AutoField, F, Field
 from django.utils import timezone
 
 from inventory import counter
+from inventory.engine import Transaction
 from inventory.errors import AdjustmentRefused, KeyReused, LimitReached, ProductNotFound
 from inventory.models import Movement, Order, Product, Stock
 
@@ -29,6 +30,8 @@ MAX_REASON_LENGTH = 200
 
 ACCEPTED = "accepted"
 """The status of a purchase in a queue: the order it will become is named, and not made."""
+Statement = tuple[str, list[Any]]
+"""SQL with %s places, and their values."""
 
 # Arguments: product, buyers. One row per buyer with the units of all its orders.
 UNITS_BOUGHT = """
@@ -89,7 +92,23 @@ def place_orders(requests: Sequence[PurchaseRequest], *, attempts: int) -> list[
 
     Raises IntegrityError when a buyer's key already has an order.
     """
-    orders = [
+    orders = orders_for(requests, attempts=attempts)
+    _insert(orders)
+    return orders
+
+
+async def aplace_orders(
+    sale: Transaction, requests: Sequence[PurchaseRequest], *, attempts: int
+) -> list[Order]:
+    """See place_orders()."""
+    orders = orders_for(requests, attempts=attempts)
+    await sale.write(*insert(orders))
+    return orders
+
+
+def orders_for(requests: Sequence[PurchaseRequest], *, attempts: int) -> list[Order]:
+    """Make the orders that these requests ask for, and write nothing."""
+    return [
         Order(
             reference=request.reference or uuid.uuid4(),
             product_id=request.product_id,
@@ -102,8 +121,6 @@ def place_orders(requests: Sequence[PurchaseRequest], *, attempts: int) -> list[
         )
         for request in requests
     ]
-    _insert(orders)
-    return orders
 
 
 def close_sales(
@@ -121,7 +138,39 @@ def close_sales(
     among them, pass the limit: who holds the row sees every earlier sale of the
     product, so two purchases at once cannot both pass.
     """
-    _check_limits(requests)
+    statement = units_bought(requests)
+    if statement is not None:
+        with connection.cursor() as cursor:
+            cursor.execute(*statement)
+            check_limits(requests, cursor.fetchall())
+    movements = movements_for(orders, version=version, available_after=available_after)
+    _insert(movements)
+    return receipts_for(orders, movements)
+
+
+async def aclose_sales(
+    sale: Transaction,
+    requests: Sequence[PurchaseRequest],
+    orders: Sequence[Order],
+    *,
+    version: int,
+    available_after: int,
+) -> list[Receipt]:
+    """See close_sales()."""
+    statement = units_bought(requests)
+    if statement is not None:
+        check_limits(requests, await sale.read(*statement))
+    movements = movements_for(orders, version=version, available_after=available_after)
+    await sale.write(*insert(movements))
+    return receipts_for(orders, movements)
+
+
+def movements_for(orders: Sequence[Order], *, version: int, available_after: int) -> list[Movement]:
+    """
+    Make the movements of the units that the orders took, in their order, and write nothing.
+
+    `version` and `available_after` are the stock row's values after the write that took them all.
+    """
     movements = []
     version -= len(orders)
     available_after += sum(order.quantity for order in orders)
@@ -129,7 +178,11 @@ def close_sales(
         version += 1
         available_after -= order.quantity
         movements.append(_sale(order, version, available_after))
-    _insert(movements)
+    return movements
+
+
+def receipts_for(orders: Sequence[Order], movements: Sequence[Movement]) -> list[Receipt]:
+    """Say what was sold, order by order."""
     return [
         Receipt(
             order=order.reference,
@@ -273,33 +326,53 @@ def _sale(order: Order, version: int, available_after: int) -> Movement:
     )
 
 
-def _check_limits(requests: Sequence[PurchaseRequest]) -> None:
-    limits = {request.buyer: request.limit for request in requests if request.limit is not None}
+def units_bought(requests: Sequence[PurchaseRequest]) -> Statement | None:
+    """Ask what these buyers bought of the product so far, or None where nobody has a limit."""
+    limits = _limits(requests)
     if not limits:
-        return
+        return None
     places = ", ".join(["%s"] * len(limits))
-    with connection.cursor() as cursor:
-        cursor.execute(UNITS_BOUGHT.format(buyers=places), [requests[0].product_id, *limits])
-        for buyer, bought in cursor.fetchall():
-            if bought > limits[buyer]:
-                raise LimitReached(limit=limits[buyer])
+    return UNITS_BOUGHT.format(buyers=places), [requests[0].product_id, *limits]
+
+
+def check_limits(requests: Sequence[PurchaseRequest], bought: Iterable[Sequence[Any]]) -> None:
+    """Raise LimitReached when one of these buyers has more units than the limit."""
+    limits = _limits(requests)
+    for buyer, units in bought:
+        if units > limits[buyer]:
+            raise LimitReached(limit=limits[buyer])
+
+
+def _limits(requests: Sequence[PurchaseRequest]) -> dict[str, int]:
+    return {request.buyer: request.limit for request in requests if request.limit is not None}
 
 
 def _insert(rows: Sequence[Order] | Sequence[Movement]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(*insert(rows))
+
+
+def insert(rows: Sequence[Order] | Sequence[Movement]) -> Statement:
     """
-    Insert new rows of one model with a statement compiled once.
+    Write down the INSERT of new rows of one model, with a statement compiled once.
 
     The stock row stays locked meanwhile, and the ORM takes three times as long
     to compile the same statement anew (docs/decisions/0003-prepared-inserts.md).
     """
     statement, places, fields = _insert_statement(type(rows[0]))
-    values = [
-        field.get_db_prep_save(getattr(row, field.attname), connection)
-        for row in rows
-        for field in fields
-    ]
-    with connection.cursor() as cursor:
-        cursor.execute(statement + ", ".join([places] * len(rows)), values)
+    values = [_value(field, getattr(row, field.attname)) for row in rows for field in fields]
+    return statement + ", ".join([places] * len(rows)), values
+
+
+def _value(field: Field[Any, Any], value: Any) -> Any:
+    """
+    Prepare a value without asking the server what it is, which an event loop must not.
+
+    A UUID's digits suit its columns everywhere: uuid on MariaDB, char(32) elsewhere.
+    """
+    if isinstance(value, uuid.UUID):
+        return value.hex
+    return field.get_db_prep_save(value, connection)
 
 
 @cache

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import ParamSpec, TypeVar
 
 from django.core.cache import caches
 from django.utils import timezone
-from redis.exceptions import RedisError
 
-from inventory import counter, ledger, strategies
-from inventory.counter import Ticket
+from inventory import strategies
 from inventory.errors import (
     InvalidPurchase,
-    KeyReused,
-    LimitReached,
     NotOpen,
     OutcomeUnknown,
     ProductNotFound,
@@ -27,14 +24,14 @@ from inventory.errors import (
     SoldOut,
     StockBusy,
     StrategyUnavailable,
-    TicketNotFound,
 )
-from inventory.ledger import ACCEPTED, PurchaseRequest, Receipt
+from inventory.ledger import PurchaseRequest, Receipt
 from inventory.models import Product
-from inventory.retries import outage_as
+from inventory.retries import afind_receipt, find_receipt, outage_as
 from inventory.sold_out import SoldOutMemory
 from inventory.strategies.base import Strategy
-from inventory.turnstile import Turnstile
+from inventory.threads import NoThreadFree, in_thread
+from inventory.turnstile import AsyncTurnstile, Turnstile
 
 TERMS_CACHE_S = 1
 """A changed price, window or strategy reaches every web process within this."""
@@ -43,8 +40,13 @@ QUEUE_WAIT_S = 3.0
 LONGEST_QUEUE = 200
 SOLD_OUT_MEMORY_S = 0.1
 """For at most this long after a restock a buyer may still be told “sold out”."""
+ABREAST = 1
 _turnstile = Turnstile(longest_queue=LONGEST_QUEUE)
+_aturnstile = AsyncTurnstile(longest_queue=LONGEST_QUEUE, abreast=ABREAST)
 _sold_out = SoldOutMemory(for_s=SOLD_OUT_MEMORY_S)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,18 @@ class SaleTerms:
         if self.closes_at is not None and now >= self.closes_at:
             raise NotOpen(closed_at=self.closes_at)
 
+    def request(self, *, quantity: int, buyer: str, key: uuid.UUID) -> PurchaseRequest:
+        """Write down one buyer's wish under these terms."""
+        return PurchaseRequest(
+            product_id=self.product_id,
+            quantity=quantity,
+            buyer=buyer,
+            key=key,
+            unit_price=self.price,
+            strategy=self.strategy,
+            limit=self.limit,
+        )
+
 
 def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt:
     """
@@ -74,67 +88,47 @@ def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt
     Raises ProductNotFound, InvalidPurchase, KeyReused, StrategyUnavailable,
     NotOpen, SoldOut, LimitReached, StockBusy (nothing sold, safe to retry) or OutcomeUnknown.
     """
-    if not 1 <= quantity <= MAX_QUANTITY:
-        raise InvalidPurchase(
-            field="quantity", problem=f"Quantity must be between 1 and {MAX_QUANTITY}."
-        )
-    with outage_as(OutcomeUnknown):
-        terms = sale_terms(slug)
-    request = PurchaseRequest(
-        product_id=terms.product_id,
-        quantity=quantity,
-        buyer=buyer,
-        key=key,
-        unit_price=terms.price,
-        strategy=terms.strategy,
-        limit=terms.limit,
-    )
+    check_quantity(quantity)
+    terms = _sale_terms_or_unknown(slug)
+    request = terms.request(quantity=quantity, buyer=buyer, key=key)
     try:
         terms.check_open(timezone.now())
         return _sell(_strategy_for(terms), request)
     except (Refusal, StockBusy, StrategyUnavailable):
-        with outage_as(OutcomeUnknown):
-            earlier = ledger.find_receipt(request)
+        earlier = find_receipt(request)
         if earlier is None:
             raise
         return earlier
 
 
-def redeem(*, slug: str, reference: uuid.UUID, buyer: str) -> Receipt:
+async def apurchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt:
     """
-    Find what became of an accepted purchase: its order, or its ticket while it waits.
+    See purchase(). What has no asynchronous form runs in a bounded number of threads.
 
-    Raises SoldOut, LimitReached or KeyReused when it was refused after all,
-    ProductNotFound, TicketNotFound, OutcomeUnknown.
+    Cancelled, it leaves either a committed sale or nothing.
     """
-    with outage_as(OutcomeUnknown):
-        terms = sale_terms(slug)
-        receipt = ledger.receipt_of(reference=reference, buyer=buyer)
-    if receipt is not None:
-        return receipt
+    check_quantity(quantity)
+    terms = await _asale_terms(slug)
+    request = terms.request(quantity=quantity, buyer=buyer, key=key)
     try:
-        ticket = counter.find_ticket(product_id=terms.product_id, reference=reference, buyer=buyer)
-    except RedisError as error:
-        raise OutcomeUnknown from error
-    match ticket:
-        case None:
-            raise TicketNotFound
-        case Ticket(state="sold_out"):
-            raise SoldOut(available=0)
-        case Ticket(state="limit_reached"):
-            raise LimitReached(limit=terms.limit or 0)
-        case Ticket(state="key_reused"):
-            raise KeyReused
-        case Ticket(state="pending"):
-            return Receipt(
-                order=reference,
-                status=ACCEPTED,
-                quantity=ticket.quantity,
-                stock_version=None,
-                available=None,
-            )
-    _, _, other = ticket.state.partition(":")
-    return redeem(slug=slug, reference=uuid.UUID(other), buyer=buyer)
+        terms.check_open(timezone.now())
+        strategy = _strategy_for(terms)
+        if not strategy.has_asell:
+            return await _in_thread(purchase, slug=slug, quantity=quantity, buyer=buyer, key=key)
+        return await _asell(strategy, request)
+    except (Refusal, StockBusy, StrategyUnavailable):
+        earlier = await afind_receipt(request)
+        if earlier is None:
+            raise
+        return earlier
+
+
+def check_quantity(quantity: int) -> None:
+    """Raise InvalidPurchase for a number of units nobody may buy at once."""
+    if not 1 <= quantity <= MAX_QUANTITY:
+        raise InvalidPurchase(
+            field="quantity", problem=f"Quantity must be between 1 and {MAX_QUANTITY}."
+        )
 
 
 def _sell(strategy: Strategy, request: PurchaseRequest) -> Receipt:
@@ -144,6 +138,19 @@ def _sell(strategy: Strategy, request: PurchaseRequest) -> Receipt:
         as_of = time.monotonic()
         try:
             return strategy.sell(request)
+        except SoldOut as refusal:
+            _sold_out.remember(request.product_id, refusal.available, as_of=as_of)
+            raise
+
+
+async def _asell(strategy: Strategy, request: PurchaseRequest) -> Receipt:
+    """See _sell()."""
+    _sold_out.check(request.product_id, request.quantity)
+    async with _aturn(strategy, request.product_id):
+        _sold_out.check(request.product_id, request.quantity)
+        as_of = time.monotonic()
+        try:
+            return await strategy.asell(request)
         except SoldOut as refusal:
             _sold_out.remember(request.product_id, refusal.available, as_of=as_of)
             raise
@@ -168,6 +175,27 @@ def _turn(strategy: Strategy, product_id: int) -> Iterator[None]:
         _turnstile.leave(product_id)
 
 
+@asynccontextmanager
+async def _aturn(strategy: Strategy, product_id: int) -> AsyncIterator[None]:
+    """See _turn()."""
+    if not strategy.one_at_a_time:
+        yield
+        return
+    if not await _aturnstile.enter(product_id, wait_s=QUEUE_WAIT_S):
+        raise StockBusy
+    try:
+        yield
+    finally:
+        _aturnstile.leave(product_id)
+
+
+async def _in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    try:
+        return await in_thread(work, QUEUE_WAIT_S, *args, **kwargs)
+    except NoThreadFree as error:
+        raise StockBusy from error
+
+
 def _strategy_for(terms: SaleTerms) -> Strategy:
     strategy = strategies.usable(terms.strategy)
     if strategy.lab_only and not terms.is_lab:
@@ -187,6 +215,17 @@ def sale_terms(slug: str) -> SaleTerms:
         terms = _read_terms(slug)
         cache.set(slug, terms, TERMS_CACHE_S)
     return terms
+
+
+async def _asale_terms(slug: str) -> SaleTerms:
+    """See sale_terms(); OutcomeUnknown when the books cannot be asked."""
+    terms: SaleTerms | None = caches["process"].get(slug)
+    return terms if terms is not None else await _in_thread(_sale_terms_or_unknown, slug)
+
+
+def _sale_terms_or_unknown(slug: str) -> SaleTerms:
+    with outage_as(OutcomeUnknown):
+        return sale_terms(slug)
 
 
 def _read_terms(slug: str) -> SaleTerms:

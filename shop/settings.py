@@ -97,6 +97,13 @@ else:
         }
     )
 DATABASES = {"default": DATABASE}
+SERVER_KIND = env.str("SERVER_KIND", default="wsgi")
+if SERVER_KIND not in ("wsgi", "asgi"):
+    raise ImproperlyConfigured("SERVER_KIND is either wsgi or asgi.")
+ASYNC_CONNECTIONS = env.int("ASYNC_CONNECTIONS", default=16)
+"""Database connections of one asgi worker's event loop."""
+ASYNC_THREADS = env.int("ASYNC_THREADS", default=8)
+"""Threads of one asgi worker, each with one more connection, for all that is not asynchronous."""
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", default="").rstrip("/")

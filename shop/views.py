@@ -14,7 +14,8 @@ from django.views.decorators.http import require_POST, require_safe
 from inventory.errors import InvalidPurchase, InventoryError, TicketNotFound
 from inventory.ledger import ACCEPTED, Receipt
 from inventory.models import Order, Product
-from inventory.purchases import purchase, redeem
+from inventory.purchases import purchase
+from inventory.tickets import redeem
 from shop import refusals
 from shop.buyers import identified
 from shop.forms import Wish, read_wish

@@ -14,24 +14,28 @@ strategies may be mixed on one product.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import ClassVar
 
 import django.db
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F
 
-from inventory import ledger, retries
+from inventory import engine, ledger, retries
 from inventory.errors import SoldOut
 from inventory.ledger import PurchaseRequest, Receipt
 from inventory.models import Stock
+from inventory.uninterrupted import uninterrupted
 
 __all__ = [
     "PurchaseRequest",
     "Receipt",
     "Strategy",
+    "aread_stock",
+    "asale_transaction",
+    "atake_at_version",
+    "atake_units",
     "read_stock",
     "refuse_to_nest",
     "sale_transaction",
@@ -45,8 +49,14 @@ TAKE_UNITS = """
 UPDATE inventory_stock SET available = available - %s, version = version + %s
 WHERE product_id = %s AND available >= %s
 """
+# Arguments: quantity, product, version seen, quantity. No row is written when a rival was faster.
+TAKE_AT_VERSION = """
+UPDATE inventory_stock SET available = available - %s, version = version + 1
+WHERE product_id = %s AND version = %s AND available >= %s
+"""
 # Argument: product. Without a lock: the row as last committed, or as this transaction wrote it.
 READ_STOCK = "SELECT available, version FROM inventory_stock WHERE product_id = %s"
+LOCK_STOCK = READ_STOCK + " FOR UPDATE"
 
 
 class Strategy(ABC):
@@ -82,6 +92,19 @@ class Strategy(ABC):
         """How many accepted purchases of a product are not in the database yet."""
         return 0
 
+    async def asell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
+        """See sell_once(). Where this is absent, `sell` runs in a thread."""
+        raise NotImplementedError
+
+    async def asell(self, request: PurchaseRequest) -> Receipt:
+        """See sell(). Whoever calls may be cancelled; a sale begun goes on to its end."""
+        return await uninterrupted(retries.asettle(self.asell_once, request))
+
+    @property
+    def has_asell(self) -> bool:
+        """Whether `asell` can run here."""
+        return type(self).asell_once is not Strategy.asell_once and engine.runs_here()
+
     def unavailable_reason(self) -> str | None:
         """Say what is missing for this strategy to run here, or None."""
         if self.needs_redis and "locks" not in settings.CACHES:
@@ -111,6 +134,13 @@ def read_stock(product_id: int) -> Stock:
     return Stock(product_id=product_id, available=available, version=version)
 
 
+async def aread_stock(sale: engine.Transaction, product_id: int, *, lock: bool = False) -> Stock:
+    """See read_stock(); with `lock`, nobody else writes the row until the transaction's end."""
+    rows = await sale.read(LOCK_STOCK if lock else READ_STOCK, [product_id])
+    available, version = rows[0] if rows else (0, 0)
+    return Stock(product_id=product_id, available=available, version=version)
+
+
 def take_units(product_id: int, quantity: int, *, writes: int = 1) -> bool:
     """
     Take units where enough are available; False, and nothing is taken, where not.
@@ -122,6 +152,13 @@ def take_units(product_id: int, quantity: int, *, writes: int = 1) -> bool:
         return bool(cursor.rowcount)
 
 
+async def atake_units(
+    sale: engine.Transaction, product_id: int, quantity: int, *, writes: int = 1
+) -> bool:
+    """See take_units()."""
+    return bool(await sale.write(TAKE_UNITS, [quantity, writes, product_id, quantity]))
+
+
 def take_at_version(request: PurchaseRequest, seen: Stock, attempt: int) -> Receipt:
     """
     Take the units where the stock row still has the version seen, and record the sale.
@@ -131,17 +168,37 @@ def take_at_version(request: PurchaseRequest, seen: Stock, attempt: int) -> Rece
     """
     if seen.available < request.quantity:
         raise SoldOut(available=seen.available)
-    written = Stock.objects.filter(
-        product_id=request.product_id, version=seen.version, available__gte=request.quantity
-    ).update(available=F("available") - request.quantity, version=F("version") + 1)
-    if not written:
-        raise retries.Conflict
+    quantity = request.quantity
+    with connection.cursor() as cursor:
+        cursor.execute(TAKE_AT_VERSION, [quantity, seen.product_id, seen.version, quantity])
+        if not cursor.rowcount:
+            raise retries.Conflict
     return ledger.record_sale(
         request,
         version=seen.version + 1,
         available_after=seen.available - request.quantity,
         attempts=attempt,
     )
+
+
+async def atake_at_version(
+    sale: engine.Transaction, request: PurchaseRequest, seen: Stock, attempt: int
+) -> Receipt:
+    """See take_at_version()."""
+    if seen.available < request.quantity:
+        raise SoldOut(available=seen.available)
+    quantity = request.quantity
+    if not await sale.write(TAKE_AT_VERSION, [quantity, seen.product_id, seen.version, quantity]):
+        raise retries.Conflict
+    orders = await ledger.aplace_orders(sale, [request], attempts=attempt)
+    (receipt,) = await ledger.aclose_sales(
+        sale,
+        [request],
+        orders,
+        version=seen.version + 1,
+        available_after=seen.available - quantity,
+    )
+    return receipt
 
 
 @contextmanager
@@ -152,12 +209,34 @@ def sale_transaction() -> Iterator[None]:
     Raises CommitLost when the connection broke while committing, so that
     nobody can say whether the sale was made.
     """
-    committing = False
+    with _commit_watched() as commit, transaction.atomic(durable=True):
+        yield
+        commit.begins()
+
+
+@asynccontextmanager
+async def asale_transaction() -> AsyncIterator[engine.Transaction]:
+    """See sale_transaction()."""
+    with _commit_watched() as commit:
+        async with engine.transaction() as sale:
+            yield sale
+            commit.begins()
+
+
+class _Commit:
+    begun = False
+
+    def begins(self) -> None:
+        self.begun = True
+
+
+@contextmanager
+def _commit_watched() -> Iterator[_Commit]:
+    """Tell a connection that breaks while committing from one that breaks before."""
+    commit = _Commit()
     try:
-        with transaction.atomic(durable=True):
-            yield
-            committing = True
+        yield commit
     except django.db.Error as error:
-        if committing and retries.verdict_on(error) is retries.Verdict.CONNECTION_LOST:
+        if commit.begun and retries.verdict_on(error) is retries.Verdict.CONNECTION_LOST:
             raise retries.CommitLost from error
         raise

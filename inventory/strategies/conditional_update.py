@@ -4,6 +4,9 @@ from inventory.strategies.base import (
     PurchaseRequest,
     Receipt,
     Strategy,
+    aread_stock,
+    asale_transaction,
+    atake_units,
     read_stock,
     sale_transaction,
     take_units,
@@ -31,5 +34,18 @@ class ConditionalUpdate(Strategy):
                 raise SoldOut(available=stock.available)
             (receipt,) = ledger.close_sales(
                 [request], orders, version=stock.version, available_after=stock.available
+            )
+            return receipt
+
+    async def asell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
+        """See sell_once()."""
+        async with asale_transaction() as sale:
+            orders = await ledger.aplace_orders(sale, [request], attempts=attempt)
+            taken = await atake_units(sale, request.product_id, request.quantity)
+            stock = await aread_stock(sale, request.product_id)
+            if not taken:
+                raise SoldOut(available=stock.available)
+            (receipt,) = await ledger.aclose_sales(
+                sale, [request], orders, version=stock.version, available_after=stock.available
             )
             return receipt

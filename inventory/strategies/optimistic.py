@@ -2,6 +2,9 @@ from inventory.strategies.base import (
     PurchaseRequest,
     Receipt,
     Strategy,
+    aread_stock,
+    asale_transaction,
+    atake_at_version,
     read_stock,
     sale_transaction,
     take_at_version,
@@ -24,3 +27,9 @@ class Optimistic(Strategy):
         seen = read_stock(request.product_id)
         with sale_transaction():
             return take_at_version(request, seen, attempt)
+
+    async def asell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
+        """See sell_once()."""
+        async with asale_transaction() as sale:
+            seen = await aread_stock(sale, request.product_id)
+            return await atake_at_version(sale, request, seen, attempt)

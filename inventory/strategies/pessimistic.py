@@ -3,6 +3,9 @@ from inventory.strategies.base import (
     PurchaseRequest,
     Receipt,
     Strategy,
+    aread_stock,
+    asale_transaction,
+    atake_at_version,
     sale_transaction,
     take_at_version,
 )
@@ -25,3 +28,9 @@ class Pessimistic(Strategy):
         with sale_transaction():
             seen = Stock.objects.select_for_update().get(product_id=request.product_id)
             return take_at_version(request, seen, attempt)
+
+    async def asell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
+        """See sell_once()."""
+        async with asale_transaction() as sale:
+            seen = await aread_stock(sale, request.product_id, lock=True)
+            return await atake_at_version(sale, request, seen, attempt)

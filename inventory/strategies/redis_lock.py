@@ -1,27 +1,37 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from django.core.cache import caches
+from redis.asyncio.lock import Lock as AsyncLock
 from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
 
+from inventory import locks, retries
 from inventory.errors import StockBusy
 from inventory.strategies.base import (
     PurchaseRequest,
     Receipt,
     Strategy,
+    aread_stock,
+    asale_transaction,
+    atake_at_version,
     read_stock,
     sale_transaction,
     take_at_version,
 )
-from inventory.turnstile import Turnstile
+from inventory.turnstile import AsyncTurnstile, Turnstile
+from inventory.uninterrupted import uninterrupted
 
 logger = logging.getLogger(__name__)
+
+LockT = TypeVar("LockT", bound=Lock | AsyncLock)
 
 LOCK_TTL_S = 2.5
 """A crashed holder blocks the others no longer than this."""
@@ -37,10 +47,10 @@ YIELD_S = 1.5 * LOCK_POLL_S
 
 
 @dataclass(slots=True)
-class _Lease:
+class _Lease(Generic[LockT]):
     """The Redis lock as held by this process, for one buyer after another."""
 
-    lock: Lock
+    lock: LockT
     taken_at: float
     sales: int = 0
 
@@ -65,8 +75,10 @@ class RedisLock(Strategy):
 
     def __init__(self) -> None:
         self._turnstile = Turnstile(longest_queue=LONGEST_QUEUE)
-        self._leases: dict[int, _Lease] = {}
+        self._leases: dict[int, _Lease[Lock]] = {}
         self._stand_back_until: dict[int, float] = {}
+        self._aturnstile = AsyncTurnstile(longest_queue=LONGEST_QUEUE)
+        self._aleases: dict[int, _Lease[AsyncLock]] = {}
 
     def sell(self, request: PurchaseRequest) -> Receipt:
         """Sell under the lock, which covers the retries too."""
@@ -78,6 +90,56 @@ class RedisLock(Strategy):
         seen = read_stock(request.product_id)
         with sale_transaction():
             return take_at_version(request, seen, attempt)
+
+    async def asell(self, request: PurchaseRequest) -> Receipt:
+        """See sell(). One task per process competes, and hands the lock to those behind it."""
+        wait_ends_at = time.monotonic() + LOCK_WAIT_S
+        if not await self._aturnstile.enter(request.product_id, wait_s=LOCK_WAIT_S):
+            raise StockBusy
+        return await uninterrupted(self._asell_in_turn(request, wait_ends_at))
+
+    async def asell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
+        """See sell_once()."""
+        async with asale_transaction() as sale:
+            seen = await aread_stock(sale, request.product_id)
+            return await atake_at_version(sale, request, seen, attempt)
+
+    async def _asell_in_turn(self, request: PurchaseRequest, deadline: float) -> Receipt:
+        product_id = request.product_id
+        try:
+            lease = self._aleases.get(product_id) or await self._atake(product_id, deadline)
+            lease.sales += 1
+            return await retries.asettle(self.asell_once, request)
+        finally:
+            held = self._aleases.get(product_id)
+            handed_on = (
+                held is not None
+                and held.may_be_handed_on()
+                and self._aturnstile.hand_on(product_id)
+            )
+            if not handed_on:
+                await self._arelease(product_id)
+                self._aturnstile.leave(product_id)
+
+    async def _atake(self, product_id: int, deadline: float) -> _Lease[AsyncLock]:
+        lock = locks.alock(f"stock:{{{product_id}}}", timeout=LOCK_TTL_S, sleep=LOCK_POLL_S)
+        await asyncio.sleep(self._stands_back_for_s(product_id))
+        try:
+            acquired = await lock.acquire(blocking_timeout=max(0.0, deadline - time.monotonic()))
+        except RedisError as error:
+            raise StockBusy from error
+        if not acquired:
+            raise StockBusy
+        lease = self._aleases[product_id] = _Lease(lock=lock, taken_at=time.monotonic())
+        return lease
+
+    async def _arelease(self, product_id: int) -> None:
+        lease = self._aleases.pop(product_id, None)
+        if lease is None:
+            return
+        self._stand_back_after(lease, product_id)
+        with _released_at_best(product_id):
+            await lease.lock.release()
 
     @contextmanager
     def _locked(self, product_id: int) -> Iterator[None]:
@@ -97,11 +159,11 @@ class RedisLock(Strategy):
                 self._release(product_id)
                 self._turnstile.leave(product_id)
 
-    def _take(self, product_id: int, deadline: float) -> _Lease:
+    def _take(self, product_id: int, deadline: float) -> _Lease[Lock]:
         lock = caches["locks"].lock(  # type: ignore[attr-defined]  # django-redis adds it
             f"stock:{{{product_id}}}", timeout=LOCK_TTL_S, sleep=LOCK_POLL_S, thread_local=False
         )
-        time.sleep(max(0.0, self._stand_back_until.get(product_id, 0) - time.monotonic()))
+        time.sleep(self._stands_back_for_s(product_id))
         try:
             acquired = lock.acquire(blocking_timeout=max(0.0, deadline - time.monotonic()))
         except RedisError as error:
@@ -116,11 +178,24 @@ class RedisLock(Strategy):
         lease = self._leases.pop(product_id, None)
         if lease is None:
             return
+        self._stand_back_after(lease, product_id)
+        with _released_at_best(product_id):
+            lease.lock.release()
+
+    def _stand_back_after(self, lease: _Lease[Any], product_id: int) -> None:
         if not lease.may_be_handed_on():
             self._stand_back_until[product_id] = time.monotonic() + YIELD_S
-        try:
-            lease.lock.release()
-        except LockError:
-            logger.warning("The Redis lock of product %s outlived its TTL", product_id)
-        except RedisError as error:
-            logger.warning("The Redis lock of product %s is left to its TTL: %s", product_id, error)
+
+    def _stands_back_for_s(self, product_id: int) -> float:
+        return max(0.0, self._stand_back_until.get(product_id, 0) - time.monotonic())
+
+
+@contextmanager
+def _released_at_best(product_id: int) -> Iterator[None]:
+    """Take a lock that could not be released for an alarm, not for a failed sale."""
+    try:
+        yield
+    except LockError:
+        logger.warning("The Redis lock of product %s outlived its TTL", product_id)
+    except RedisError as error:
+        logger.warning("The Redis lock of product %s is left to its TTL: %s", product_id, error)

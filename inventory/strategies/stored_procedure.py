@@ -5,7 +5,7 @@ import django.db
 from django.db import connection
 from django.utils import timezone
 
-from inventory import retries
+from inventory import engine, retries
 from inventory.errors import LimitReached, SoldOut
 from inventory.models import Order
 from inventory.strategies.base import PurchaseRequest, Receipt, Strategy, refuse_to_nest
@@ -46,30 +46,48 @@ class StoredProcedure(Strategy):
             if retries.verdict_on(error) is retries.Verdict.CONNECTION_LOST:
                 raise retries.CommitLost from error
             raise
-        if outcome == "sold_out":
-            raise SoldOut(available=available)
-        if outcome == "limit_reached":
-            raise LimitReached(limit=request.limit or 0)
-        return Receipt(
-            order=reference,
-            status=Order.Status.CONFIRMED,
-            quantity=request.quantity,
-            stock_version=version,
-            available=available,
-        )
+        return _receipt(request, reference, outcome, available, version)
+
+    async def asell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
+        """See sell_once()."""
+        reference = request.reference or uuid.uuid4()
+        try:
+            async with engine.transaction() as sale:
+                (row,) = await sale.read(CALL, _arguments(request, reference, attempt))
+        except django.db.Error as error:
+            if retries.verdict_on(error) is retries.Verdict.CONNECTION_LOST:
+                raise retries.CommitLost from error
+            raise
+        return _receipt(request, reference, *row)
+
+
+def _receipt(
+    request: PurchaseRequest, reference: uuid.UUID, outcome: str, available: int, version: int
+) -> Receipt:
+    """Read the procedure's answer."""
+    if outcome == "sold_out":
+        raise SoldOut(available=available)
+    if outcome == "limit_reached":
+        raise LimitReached(limit=request.limit or 0)
+    return Receipt(
+        order=reference,
+        status=Order.Status.CONFIRMED,
+        quantity=request.quantity,
+        stock_version=version,
+        available=available,
+    )
 
 
 def _arguments(request: PurchaseRequest, reference: uuid.UUID, attempt: int) -> list[Any]:
-    ops, key = connection.ops, Order._meta.get_field("key")
     return [
-        key.get_db_prep_value(reference, connection),
+        reference.hex,
         request.product_id,
         request.buyer,
-        key.get_db_prep_value(request.key, connection),
+        request.key.hex,
         request.quantity,
         request.unit_price,
         request.strategy,
         attempt,
         request.limit,
-        ops.adapt_datetimefield_value(timezone.now()),
+        connection.ops.adapt_datetimefield_value(timezone.now()),
     ]

@@ -38,8 +38,9 @@ from inventory.errors import (
 )
 from inventory.ledger import MAX_UNITS, PurchaseRequest, Receipt
 from inventory.models import Movement, Order, Product, Stock
-from inventory.purchases import purchase, redeem
+from inventory.purchases import purchase
 from inventory.strategies import STRATEGIES
+from inventory.tickets import redeem
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -1,0 +1,51 @@
+"""What becomes of a purchase that was only accepted."""
+
+from __future__ import annotations
+
+import uuid
+
+from redis.exceptions import RedisError
+
+from inventory import counter, ledger
+from inventory.counter import Ticket
+from inventory.errors import KeyReused, LimitReached, OutcomeUnknown, SoldOut, TicketNotFound
+from inventory.ledger import ACCEPTED, Receipt
+from inventory.purchases import sale_terms
+from inventory.retries import outage_as
+
+
+def redeem(*, slug: str, reference: uuid.UUID, buyer: str) -> Receipt:
+    """
+    Find what became of an accepted purchase: its order, or its ticket while it waits.
+
+    Raises SoldOut, LimitReached or KeyReused when it was refused after all,
+    ProductNotFound, TicketNotFound, OutcomeUnknown.
+    """
+    with outage_as(OutcomeUnknown):
+        terms = sale_terms(slug)
+        receipt = ledger.receipt_of(reference=reference, buyer=buyer)
+    if receipt is not None:
+        return receipt
+    try:
+        ticket = counter.find_ticket(product_id=terms.product_id, reference=reference, buyer=buyer)
+    except RedisError as error:
+        raise OutcomeUnknown from error
+    match ticket:
+        case None:
+            raise TicketNotFound
+        case Ticket(state="sold_out"):
+            raise SoldOut(available=0)
+        case Ticket(state="limit_reached"):
+            raise LimitReached(limit=terms.limit or 0)
+        case Ticket(state="key_reused"):
+            raise KeyReused
+        case Ticket(state="pending"):
+            return Receipt(
+                order=reference,
+                status=ACCEPTED,
+                quantity=ticket.quantity,
+                stock_version=None,
+                available=None,
+            )
+    _, _, other = ticket.state.partition(":")
+    return redeem(slug=slug, reference=uuid.UUID(other), buyer=buyer)
