@@ -3,12 +3,14 @@
 import os
 
 bind = os.environ.get("BIND", "127.0.0.1:8000")
-worker_class = "gthread"
+worker_class = "asgi" if os.environ.get("SERVER_KIND") == "asgi" else "gthread"
 workers = int(os.environ.get("WEB_WORKERS", "2"))
-threads = int(os.environ.get("WEB_THREADS", "8"))
+threads = 1 if worker_class == "asgi" else int(os.environ.get("WEB_THREADS", "8"))
 backlog = 2048
 worker_connections = 2000
 keepalive = 10
 timeout = 15
 graceful_timeout = 5
 control_socket_disable = True
+asgi_loop = "asyncio"
+asgi_disconnect_grace_period = 0  # a request is cancelled as soon as its client has gone

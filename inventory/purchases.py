@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 from django.core.cache import caches
 from django.utils import timezone
 
-from inventory import strategies
+from inventory import engine, locks, strategies
 from inventory.errors import (
     InvalidPurchase,
     NotOpen,
@@ -30,8 +30,9 @@ from inventory.models import Product
 from inventory.retries import afind_receipt, find_receipt, outage_as
 from inventory.sold_out import SoldOutMemory
 from inventory.strategies.base import Strategy
-from inventory.threads import NoThreadFree, in_thread
+from inventory.threads import NoThreadFree, close_threads, in_thread
 from inventory.turnstile import AsyncTurnstile, Turnstile
+from inventory.uninterrupted import all_ended
 
 TERMS_CACHE_S = 1
 """A changed price, window or strategy reaches every web process within this."""
@@ -121,6 +122,14 @@ async def apurchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> 
         if earlier is None:
             raise
         return earlier
+
+
+async def aclose() -> None:
+    """Let the sales under way end, then close this event loop's connections."""
+    await all_ended()
+    await engine.close()
+    await locks.close()
+    await close_threads()
 
 
 def check_quantity(quantity: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -11,6 +12,8 @@ from typing import ParamSpec, TypeVar
 
 from django.conf import settings
 from django.db import close_old_connections, connections
+
+CLOSE_WAIT_S = 10.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,13 +55,19 @@ def _with_a_fresh_connection(
         close_old_connections()
 
 
-async def close_connections() -> None:
-    """End the threads, and their connections with them."""
+async def close_threads() -> None:
+    """End the threads, and their connections with them, when they have nothing left to do."""
     pool = _pool()
     _pool.cache_clear()
+    everyone = threading.Barrier(settings.ASYNC_THREADS)
     for _ in range(settings.ASYNC_THREADS):
-        pool.submit(connections.close_all)
+        pool.submit(_close_connections, everyone)
     await asyncio.to_thread(pool.shutdown)
+
+
+def _close_connections(everyone: threading.Barrier) -> None:
+    everyone.wait(CLOSE_WAIT_S)  # so that each thread does this once
+    connections.close_all()
 
 
 @cache

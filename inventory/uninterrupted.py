@@ -10,10 +10,15 @@ _running: set[asyncio.Task[Any]] = set()
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end, even when whoever waits for it is cancelled."""
+    return await asyncio.shield(in_background(work))
+
+
+def in_background(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Start `work`, which goes on to its end whether anybody waits for it or not."""
     task = asyncio.create_task(work)
     _running.add(task)
     task.add_done_callback(_ended)
-    return await asyncio.shield(task)
+    return task
 
 
 async def all_ended() -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+
+from inventory.threads import in_thread
 
 COOKIE = "guest"
 COOKIE_AGE_S = 365 * 24 * 3600
 
+USER_WAIT_S = 3.0
+"""How long a signed-in buyer waits for a thread to read the session in."""
+
 View = Callable[..., HttpResponse]
+AsyncView = Callable[..., Coroutine[Any, Any, HttpResponse]]
 
 
 def identified(view: View) -> View:
@@ -24,20 +31,47 @@ def identified(view: View) -> View:
 
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if request.user.is_authenticated:
-            return view(request, f"user:{request.user.pk}", *args, **kwargs)
-        known: str | None = request.get_signed_cookie(COOKIE, default=None)
-        guest = known or uuid.uuid4().hex
-        response = view(request, f"guest:{guest}", *args, **kwargs)
-        if known is None:
-            response.set_signed_cookie(
-                COOKIE,
-                guest,
-                max_age=COOKIE_AGE_S,
-                httponly=True,
-                samesite="Lax",
-                secure=request.is_secure(),
-            )
-        return response
+        buyer, new_guest = _who(request)
+        response = view(request, buyer, *args, **kwargs)
+        return _introduced(request, response, new_guest)
 
     return wrapped
+
+
+def aidentified(view: AsyncView) -> AsyncView:
+    """See identified()."""
+
+    @wraps(view)
+    async def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if settings.SESSION_COOKIE_NAME in request.COOKIES:
+            buyer, new_guest = await in_thread(_who, USER_WAIT_S, request)
+        else:
+            buyer, new_guest = _who(request)
+        response = await view(request, buyer, *args, **kwargs)
+        return _introduced(request, response, new_guest)
+
+    return wrapped
+
+
+def _who(request: HttpRequest) -> tuple[str, str | None]:
+    """The buyer; and the name of the guest, if it is a new one."""
+    if request.user.is_authenticated:
+        return f"user:{request.user.pk}", None
+    known: str | None = request.get_signed_cookie(COOKIE, default=None)
+    guest = known or uuid.uuid4().hex
+    return f"guest:{guest}", None if known else guest
+
+
+def _introduced(
+    request: HttpRequest, response: HttpResponse, new_guest: str | None
+) -> HttpResponse:
+    if new_guest is not None:
+        response.set_signed_cookie(
+            COOKIE,
+            new_guest,
+            max_age=COOKIE_AGE_S,
+            httponly=True,
+            samesite="Lax",
+            secure=request.is_secure(),
+        )
+    return response

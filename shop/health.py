@@ -18,6 +18,11 @@ def healthz(request: HttpRequest) -> HttpResponse:
     return HttpResponse("alive\n", content_type="text/plain")
 
 
+async def ahealthz(request: HttpRequest) -> HttpResponse:
+    """See healthz()."""
+    return healthz(request)
+
+
 def readyz(request: HttpRequest) -> HttpResponse:
     """Say of the database and of Redis whether each answers, within a second."""
     probes: dict[str, Callable[[], object]] = {"database": _ask_database}

@@ -14,11 +14,14 @@ from django.views.decorators.http import require_POST, require_safe
 from inventory.errors import InvalidPurchase, InventoryError, TicketNotFound
 from inventory.ledger import ACCEPTED, Receipt
 from inventory.models import Order, Product
-from inventory.purchases import purchase
+from inventory.purchases import apurchase, purchase
+from inventory.threads import in_thread
 from inventory.tickets import redeem
 from shop import refusals
-from shop.buyers import identified
+from shop.buyers import aidentified, identified
 from shop.forms import Wish, read_wish
+
+PAGE_WAIT_S = 3.0
 
 
 @require_safe
@@ -51,6 +54,23 @@ def buy(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
         response = _sold(request, slug, receipt)
     except InventoryError as error:
         response = _refused(request, slug, error, wish)
+    response["Idempotency-Key"] = str(wish.key)
+    return response
+
+
+@require_POST
+@aidentified
+async def abuy(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
+    """See buy()."""
+    try:
+        wish = read_wish(request)
+    except InvalidPurchase as error:
+        return await _arefused(request, slug, error)
+    try:
+        receipt = await apurchase(slug=slug, quantity=wish.quantity, buyer=buyer, key=wish.key)
+        response = _sold(request, slug, receipt)
+    except InventoryError as error:
+        response = await _arefused(request, slug, error, wish)
     response["Idempotency-Key"] = str(wish.key)
     return response
 
@@ -134,6 +154,15 @@ def _refused(
         context = {"answer": answer, "detail": str(error), "slug": slug, "wish": again}
         response = render(request, "shop/try_again.html", context, status=answer.status)
     return refusals.with_retry_header(response, answer)
+
+
+async def _arefused(
+    request: HttpRequest, slug: str, error: InventoryError, wish: Wish | None = None
+) -> HttpResponse:
+    """See _refused(); a page is made in a thread, since it reads the books."""
+    if refusals.wants_json(request):
+        return _refused(request, slug, error, wish)
+    return await in_thread(_refused, PAGE_WAIT_S, request, slug, error, wish)
 
 
 def _product_page(
