@@ -70,8 +70,10 @@ class BoundedHandler(ASGIHandler):
         with body:
             set_script_prefix(get_script_prefix(scope))
             request, unreadable = self.create_request(scope, body)
-            response = unreadable if request is None else await self._response_to(request)
-            await self.send_response(response, send)
+            if request is not None:
+                await self.send_response(await self._response_to(request), send)
+            elif unreadable is not None:
+                await self.send_response(unreadable, send)
 
     async def _response_to(self, request: ASGIRequest) -> HttpResponseBase:
         if _is_for_the_loop(request):

@@ -78,7 +78,7 @@ class Visit(threading.Thread):
         return self.answer
 
     @property
-    def told(self) -> tuple[int, int]:
+    def told(self) -> tuple[int | None, int | None]:
         """The version and the units available after it, as the receipt says."""
         return self.receipt.stock_version, self.receipt.available
 
