@@ -70,10 +70,9 @@ class BoundedHandler(ASGIHandler):
         with body:
             set_script_prefix(get_script_prefix(scope))
             request, unreadable = self.create_request(scope, body)
-            if request is not None:
-                await self.send_response(await self._response_to(request), send)
-            elif unreadable is not None:
-                await self.send_response(unreadable, send)
+            response = unreadable if request is None else await self._response_to(request)
+            assert response is not None
+            await self.send_response(response, send)
 
     async def _response_to(self, request: ASGIRequest) -> HttpResponseBase:
         if _is_for_the_loop(request):

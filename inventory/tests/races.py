@@ -1,16 +1,21 @@
-"""Many buyers at the same moment: threads behind a barrier, and processes of such threads."""
+"""Many buyers at the same moment: threads or tasks let loose together, in one process or more."""
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from django.core.cache import caches
 from django.db import connection, connections
 
+from inventory.purchases import aclose
+
+T = TypeVar("T")
 Outcome = str
 WAIT_S = 30
 
@@ -57,27 +62,78 @@ def connection_closed(number: int) -> Outcome:
     return "closed"
 
 
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run in an event loop of its own, and leave no connection behind."""
+
+    async def and_close() -> T:
+        try:
+            return await work
+        finally:
+            await aclose()
+
+    return asyncio.run(and_close())
+
+
+async def tasks_race(size: int, action: Callable[[int], Awaitable[object]]) -> Counter[Outcome]:
+    """Let `size` tasks run `action(number)` at the same moment; count the outcomes."""
+    start = asyncio.Event()
+
+    async def outcome(number: int) -> Outcome:
+        await start.wait()
+        try:
+            await action(number)
+        except Exception as error:
+            return type(error).__name__
+        return "sold"
+
+    everyone = [asyncio.create_task(outcome(number)) for number in range(size)]
+    await asyncio.sleep(0)
+    start.set()
+    return Counter(await asyncio.gather(*everyone))
+
+
+def tasks_race_in_processes(
+    processes: int, size: int, action: Callable[[int], Awaitable[object]], *, times: int = 1
+) -> Counter[Outcome]:
+    """Run `action(number)` in `size` tasks of every process at once, `times` times over."""
+
+    async def races(process: int) -> Counter[Outcome]:
+        total: Counter[Outcome] = Counter()
+        for _ in range(times):
+            total += await tasks_race(size, lambda n: action(process * size + n))
+        return total
+
+    return in_processes(processes, lambda process: run(races(process)))
+
+
 def race_in_processes(
     processes: int, threads: int, action: Callable[[int], object], *, times: int = 1
 ) -> Counter[Outcome]:
     """Run `action(number)` in every thread of every process at once, `times` times over."""
+
+    def races(process: int) -> Counter[Outcome]:
+        total: Counter[Outcome] = Counter()
+        with Crowd(threads) as crowd:
+            for _ in range(times):
+                total += crowd.race(lambda n: action(process * threads + n))
+        return total
+
+    return in_processes(processes, races)
+
+
+def in_processes(processes: int, races: Callable[[int], Counter[Outcome]]) -> Counter[Outcome]:
+    """Run `races(number of the process)` in every process at once; count all outcomes."""
     context = multiprocessing.get_context("fork")
     gate = context.Barrier(processes)
     results: multiprocessing.Queue[Counter[Outcome]] = context.Queue()
 
-    def child(first: int) -> None:
+    def child(number: int) -> None:
         caches["process"].clear()
-        total: Counter[Outcome] = Counter()
-        with Crowd(threads) as crowd:
-            gate.wait(WAIT_S)
-            for _ in range(times):
-                total += crowd.race(lambda n: action(first + n))
-        results.put(total)
+        gate.wait(WAIT_S)
+        results.put(races(number))
 
     connections.close_all()
-    children = [
-        context.Process(target=child, args=(number * threads,)) for number in range(processes)
-    ]
+    children = [context.Process(target=child, args=(number,)) for number in range(processes)]
     total: Counter[Outcome] = Counter()
     try:
         for process in children:

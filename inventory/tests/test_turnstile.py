@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from inventory.turnstile import Turnstile
+from inventory.turnstile import AsyncTurnstile, Turnstile
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -110,3 +112,110 @@ def test_turns_away_at_once_when_the_queue_is_full() -> None:
     assert time.monotonic() - begun < 1
     turnstile.leave(1)
     thread.join(5)
+
+
+class TestAsync:
+    """The same for the tasks of one event loop."""
+
+    def run(self, story: Callable[[AsyncTurnstile], Coroutine[Any, Any, None]]) -> None:
+        turnstile = AsyncTurnstile(longest_queue=20)
+        asyncio.run(story(turnstile))
+        assert turnstile._queues == {}, "an empty queue keeps no memory"
+        assert turnstile._inside == {}
+
+    def test_serves_in_the_order_of_arrival_one_at_a_time(self) -> None:
+        served: list[int] = []
+        inside: list[int] = []
+
+        async def story(turnstile: AsyncTurnstile) -> None:
+            async def queue(number: int) -> None:
+                assert await turnstile.enter(1, wait_s=5)
+                inside.append(number)
+                await asyncio.sleep(0)
+                assert inside == [number]
+                inside.remove(number)
+                served.append(number)
+                turnstile.leave(1)
+
+            await asyncio.gather(*(queue(number) for number in range(20)))
+
+        self.run(story)
+        assert served == list(range(20))
+
+    def test_lets_as_many_abreast_as_it_is_told(self) -> None:
+        async def story() -> None:
+            turnstile = AsyncTurnstile(longest_queue=20, abreast=2)
+            assert await turnstile.enter(1, wait_s=5)
+            assert await turnstile.enter(1, wait_s=5)
+            assert not await turnstile.enter(1, wait_s=0)
+
+        asyncio.run(story())
+
+    def test_one_who_gives_up_is_passed_over(self) -> None:
+        async def story(turnstile: AsyncTurnstile) -> None:
+            await turnstile.enter(1, wait_s=5)
+            assert not await turnstile.enter(1, wait_s=0.01)
+            assert not turnstile.hand_on(1)
+            turnstile.leave(1)
+
+        self.run(story)
+
+    def test_a_cancelled_waiter_leaves_the_queue(self) -> None:
+        async def story(turnstile: AsyncTurnstile) -> None:
+            await turnstile.enter(1, wait_s=5)
+            waiter = asyncio.create_task(turnstile.enter(1, wait_s=5))
+            await asyncio.sleep(0)
+            waiter.cancel()
+            await asyncio.wait([waiter])
+            assert waiter.cancelled()
+            assert not turnstile.hand_on(1), "nobody is left to hand it to"
+            turnstile.leave(1)
+
+        self.run(story)
+
+    def test_a_waiter_cancelled_as_its_turn_comes_passes_it_on(self) -> None:
+        """Otherwise the turn would belong to nobody, and everyone behind would wait for ever."""
+
+        async def story(turnstile: AsyncTurnstile) -> None:
+            await turnstile.enter(1, wait_s=5)
+            gone = asyncio.create_task(turnstile.enter(1, wait_s=5))
+            behind = asyncio.create_task(turnstile.enter(1, wait_s=5))
+            await asyncio.sleep(0)
+
+            turnstile.leave(1)
+            gone.cancel()
+
+            assert await asyncio.wait_for(behind, 5)
+            assert gone.cancelled()
+            turnstile.leave(1)
+
+        self.run(story)
+
+    def test_a_waiter_cancelled_before_its_turn_comes_is_skipped(self) -> None:
+        """Cancelled, but not yet out of the queue."""
+
+        async def story(turnstile: AsyncTurnstile) -> None:
+            await turnstile.enter(1, wait_s=5)
+            gone = asyncio.create_task(turnstile.enter(1, wait_s=5))
+            behind = asyncio.create_task(turnstile.enter(1, wait_s=5))
+            await asyncio.sleep(0)
+
+            gone.cancel()
+            turnstile.leave(1)
+
+            assert await asyncio.wait_for(behind, 5)
+            turnstile.leave(1)
+
+        self.run(story)
+
+    def test_turns_away_at_once_when_the_queue_is_full(self) -> None:
+        async def story() -> None:
+            turnstile = AsyncTurnstile(longest_queue=1)
+            await turnstile.enter(1, wait_s=5)
+            waiter = asyncio.create_task(turnstile.enter(1, wait_s=5))
+            await asyncio.sleep(0)
+            assert not await asyncio.wait_for(turnstile.enter(1, wait_s=5), 1)
+            turnstile.leave(1)
+            assert await waiter
+
+        asyncio.run(story())
