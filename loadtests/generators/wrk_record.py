@@ -22,7 +22,7 @@ class Fact:
 
 
 def facts(raw: Path) -> list[Fact]:
-    """Read all that happened; a line cut off is left out, answers that name no key too."""
+    """Read all that happened; a line cut off is left out."""
     text = raw.read_text(errors="replace") if raw.exists() else ""
     read = (_fact(line.split("\t")) for line in text.split("\n")[:-1])
     return [fact for fact in read if fact is not None]
@@ -73,7 +73,7 @@ def _fact(fields: list[str]) -> Fact | None:
     match fields:
         case [">", key, at]:
             return Fact(key=key, at=float(at))
-        case ["<", key, at, status, timing, body] if key != NOTHING:
+        case ["<", key, at, status, timing, body]:
             timing = "" if timing == NOTHING else timing
             return Fact(key=key, at=float(at), status=int(status), server_timing=timing, body=body)
     return None

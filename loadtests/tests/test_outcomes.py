@@ -409,6 +409,16 @@ def test_figures_count_promises_and_time_them_to_the_last_one() -> None:
     assert seen["sold"] == 3
 
 
+def test_a_promise_is_as_quick_as_its_answer() -> None:
+    history = History()
+    history.accepts()
+    latency = figures(books=history.books(), attempts=history.attempts)["latency_ms"]
+    assert latency == {
+        "sold": {"p50": 500.0, "p95": 500.0, "p99": 500.0, "max": 500.0},
+        "refused": {"p50": 500.0, "p95": 500.0, "p99": 500.0, "max": 500.0},
+    }
+
+
 def test_figures_without_promises_have_no_speed_of_promising() -> None:
     history = History()
     seen = figures(books=history.books(), attempts=history.attempts)
