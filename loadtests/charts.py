@@ -137,7 +137,7 @@ def _latency(report: dict[str, Any]) -> Any:
         axis.set_axisbelow(True)
         axis.set_xlabel("milliseconds from the wish to the answer")
         axis.set_title(SERVERS.get(server, server), loc="left")
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(names) - 0.5, -0.8)
     _percentile_legend(figure)
     buyers = f"{report['headline']} buyers at a time"
     figure.suptitle(f"How long a sale takes, {buyers}", fontweight="bold")
