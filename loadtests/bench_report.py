@@ -128,13 +128,14 @@ def _goodput(cell: ScenarioResult, name: str) -> str:
 
 
 def _costs(server: str, cell: ScenarioResult) -> Section:
-    header = ["strategy", "shop CPU ms", "database CPU ms", "Redis CPU ms", "MB a worker"]
+    programs = ["shop", "database", "Redis", "consumer"]
+    header = ["strategy", *(f"{program} CPU ms" for program in programs), "MB a worker"]
     rows = [
         [
             name,
             *(
                 _number(_median(runs, "cost", f"{part}_cpu_ms_per_sale"), digits=2)
-                for part in ("server", "database", "redis")
+                for part in ("server", "database", "redis", "consumer")
             ),
             _number(_largest_worker(runs)),
         ]

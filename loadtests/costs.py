@@ -15,6 +15,8 @@ import psutil
 from django.conf import settings
 from django.db import connection
 
+from loadtests import processes
+
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 INNODB_COUNTERS = (
     "Innodb_row_lock_waits",
@@ -28,11 +30,16 @@ INNODB_COUNTERS = (
 
 
 class Program:
-    """The process that listens on a port, and all it started; nobody without a port."""
+    """A process and all it started; nobody when it was not found."""
 
-    def __init__(self, port: int | None) -> None:
-        self.eldest = _listener(port) if port else None
+    def __init__(self, eldest: psutil.Process | None) -> None:
+        self.eldest = eldest
         self.before_s: dict[int, float] = {}
+
+    @classmethod
+    def listening(cls, port: int | None) -> Program:
+        """The one that listens on a loopback port."""
+        return cls(_listener(port) if port else None)
 
     def processes(self) -> list[psutil.Process]:
         """Find them as they are now."""
@@ -64,11 +71,11 @@ class Program:
 
     def worker_rss_mb(self) -> list[float]:
         """Resident megabytes of each process that another of them started."""
-        processes = {process.pid: process for process in self.processes()}
+        family = {process.pid: process for process in self.processes()}
         sizes = []
-        for process in processes.values():
+        for process in family.values():
             with suppress(psutil.Error):
-                if process.ppid() in processes:
+                if process.ppid() in family:
                     sizes.append(round(process.memory_info().rss / 2**20, 1))
         return sizes
 
@@ -77,10 +84,11 @@ class Meter:
     """Reads the costs of one load: made just before it, read just after it."""
 
     def __init__(self, host: str) -> None:
-        self.server = Program(urlsplit(host).port)
+        self.server = Program.listening(urlsplit(host).port)
         self.others = {
-            "database": Program(_database_port()),
-            "redis": Program(_loopback_port(_redis_url())),
+            "database": Program.listening(_database_port()),
+            "redis": Program.listening(_loopback_port(_redis_url())),
+            "consumer": Program(_consumer()),
         }
         self.worker_rss_before_mb = self.server.worker_rss_mb()
         for program in (self.server, *self.others.values()):
@@ -139,6 +147,13 @@ def _shares(process: psutil.Process, port: int) -> bool:
 
 def _listens(found: Any, port: int) -> bool:
     return bool(found.status == psutil.CONN_LISTEN and found.laddr.port == port)
+
+
+def _consumer() -> psutil.Process | None:
+    """The one that commits what was accepted, if it was started here."""
+    with suppress(psutil.Error):
+        return next((psutil.Process(pid) for pid in processes.consumers()), None)
+    return None
 
 
 def _database_port() -> int | None:

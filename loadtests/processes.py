@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import psutil
 from django.conf import settings
 from django.core.management.base import CommandError
 
@@ -24,6 +25,7 @@ SERVERS = {
     "asgi": ["-k", "asgi", "shop.asgi:application"],
 }
 """How gunicorn is told to serve each kind."""
+CONSUMER = [sys.executable, "manage.py", "commit_purchases"]
 START_WITHIN_S = 20
 STOP_WITHIN_S = 10
 PR_SET_PDEATHSIG = 1
@@ -64,8 +66,8 @@ def server(*, log: Path, kind: str = "wsgi", timed: bool = False) -> Iterator[st
     """
     Serve the shop on a free port while the block runs; gives its address.
 
-    Beside it runs a consumer, where there is Redis and so a queue to work on.
-    With `timed` its answers tell where their time went, in Server-Timing.
+    With `timed` its answers tell where their time went, in Server-Timing. Where there is
+    Redis, a consumer commits beside it what the Redis counter accepted.
     Raises ServerNotStarted, with the end of the log, when it does not come up.
     """
     port = _free_port()
@@ -73,13 +75,18 @@ def server(*, log: Path, kind: str = "wsgi", timed: bool = False) -> Iterator[st
     environment = {"SERVER_KIND": kind, "SERVER_TIMING": str(int(timed))}
     environment |= {"BIND": f"127.0.0.1:{port}", "LOG_LEVEL": "ERROR", "HTTPS": "0"}
     with ExitStack() as stack:
-        process = stack.enter_context(child(arguments, log=log, **environment))
         if "locks" in settings.CACHES:
-            consumer = [sys.executable, "manage.py", "commit_purchases"]
-            stack.enter_context(child(consumer, log=log.with_suffix(".consumer.log")))
+            stack.enter_context(child(CONSUMER, log=log.with_suffix(".consumer.log")))
+        process = stack.enter_context(child(arguments, log=log, **environment))
         host = f"http://127.0.0.1:{port}"
         _wait_until_alive(host, process, log)
         yield host
+
+
+def consumers() -> list[int]:
+    """The process ids of the consumers that were started here."""
+    children = psutil.Process().children()
+    return [c.pid for c in children if CONSUMER[-1] in _command_of(c)]
 
 
 def locust_arguments(*, host: str, users: int, record: Path, **options: object) -> list[str]:
@@ -103,6 +110,12 @@ def _wait_until_alive(host: str, process: subprocess.Popen[bytes], log: Path) ->
             time.sleep(0.05)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
     raise ServerNotStarted(f"The server did not start; the end of {log}:\n{tail}")
+
+
+def _command_of(process: psutil.Process) -> list[str]:
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
 
 
 def _free_port() -> int:

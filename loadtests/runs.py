@@ -19,10 +19,10 @@ from django.utils import timezone
 
 from inventory import ledger, strategies
 from inventory.audit import Snapshot, read_books
-from inventory.models import Product, Stock
+from inventory.models import Order, Product, Stock
 from inventory.purchases import TERMS_CACHE_S
 from loadtests import costs, outcomes
-from loadtests.drains import DRAIN_WITHIN_S, wait_until_drained
+from loadtests.drains import DRAIN_WITHIN_S, drain_figures, wait_until_drained
 from loadtests.environment import database_name
 from loadtests.generators import Generator, Load, Locust
 from loadtests.generators.base import Progress, no_progress
@@ -166,7 +166,7 @@ def _observe(
     counters, meter = costs.innodb_counters(), costs.Meter(setting.host)
     connection.close()
     record = setting.generator.buy(load, progress)
-    drain = _drain(spec, product, record)
+    drain = _drain(run, product, record)
     innodb = costs.differences(counters, costs.innodb_counters())
     time.sleep(SETTLE_S)
     opening = Snapshot(available=run.opening_available, version=run.opening_version)
@@ -187,14 +187,16 @@ def _observe(
     )
 
 
-def _drain(spec: RunSpec, product: Product, record: ClientRecord) -> dict[str, object]:
-    """Wait for what was accepted; nothing to say where nothing was."""
+def _drain(run: LoadRun, product: Product, record: ClientRecord) -> dict[str, object]:
+    """Wait for what was accepted; no figures where nothing was, or where it took too long."""
     accepted = [a.ended_at for a in record.attempts if a.outcome == ACCEPTED]
-    if not accepted:
+    strategy = strategies.STRATEGIES[run.strategy]
+    if not accepted or not wait_until_drained(lambda: strategy.pending(product.pk)):
         return {"drain_s": None, "drained_per_s": None}
-    strategy = strategies.STRATEGIES[spec.strategy]
-    waited = wait_until_drained(lambda: strategy.pending(product.pk), since=max(accepted))
-    return waited.figures()
+    orders = Order.objects.filter(product=product, created_at__gte=run.started_at)
+    offset_s = time.time() - time.monotonic()
+    written_at = (at.timestamp() - offset_s for at in orders.values_list("created_at", flat=True))
+    return drain_figures(written_at, last_accepted_at=max(accepted))
 
 
 def _keep(run: LoadRun, observed: Observed) -> None:

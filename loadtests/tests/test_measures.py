@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 
 from loadtests import costs, timings
-from loadtests.drains import wait_until_drained
+from loadtests.drains import drain_figures, wait_until_drained
 
 SPEND = """
 import os, socket, sys, time
@@ -46,27 +46,28 @@ def test_gives_the_median_over_the_answers_that_have_the_name() -> None:
 
 def test_waits_until_nothing_is_pending() -> None:
     left = iter([40, 20, 0])
+    assert wait_until_drained(lambda: next(left))
+    assert list(left) == []
+
+
+def test_does_not_wait_for_ever() -> None:
     begun_at = time.monotonic()
-
-    drain = wait_until_drained(lambda: next(left), since=begun_at - 1)
-
-    assert (drain.pending, drain.drained) == (40, True)
-    assert 1.0 < drain.seconds < 2.0
-    assert drain.figures()["drained_per_s"] == round(drain.per_s or 0, 1) > 40
-
-
-def test_does_not_wait_for_ever_and_then_has_no_speed() -> None:
-    begun_at = time.monotonic()
-    drain = wait_until_drained(lambda: 7, since=begun_at, within_s=0.1)
+    assert not wait_until_drained(lambda: 7, within_s=0.1)
     assert time.monotonic() - begun_at < 1
-    assert not drain.drained
-    assert drain.figures() == {"drain_s": None, "drained_per_s": None}
 
 
-def test_what_was_written_at_once_has_no_speed_of_draining() -> None:
-    drain = wait_until_drained(lambda: 0, since=time.monotonic())
-    assert drain.figures()["drain_s"] == pytest.approx(0, abs=0.1)
-    assert drain.figures()["drained_per_s"] is None
+def test_a_drain_is_timed_from_the_last_acceptance_to_the_last_order() -> None:
+    assert drain_figures([1.0, 9.0, 10.5, 12.0], last_accepted_at=10.0) == {
+        "drain_s": 2.0,
+        "drained_per_s": 1.0,
+    }
+
+
+def test_what_was_written_before_the_last_acceptance_has_no_speed_of_draining() -> None:
+    assert drain_figures([1.0, 9.0], last_accepted_at=10.0) == {
+        "drain_s": 0.0,
+        "drained_per_s": None,
+    }
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def spender() -> Iterator[tuple[subprocess.Popen[str], int]]:
     with subprocess.Popen(arguments, text=True, **pipes) as program:  # type: ignore[call-overload]  # pipes by name
         port = int(program.stdout.readline())
         yield program, port
-        for process in costs.Program(port).processes():
+        for process in costs.Program.listening(port).processes():
             process.kill()
 
 
@@ -85,7 +86,7 @@ def test_counts_the_cpu_of_a_program_and_its_workers(
     spender: tuple[subprocess.Popen[str], int],
 ) -> None:
     program, port = spender
-    server = costs.Program(port)
+    server = costs.Program.listening(port)
     server.start()
     assert program.stdin is not None
     assert program.stdout is not None
@@ -101,7 +102,7 @@ def test_counts_the_cpu_of_a_program_and_its_workers(
 
 
 def test_a_port_nobody_listens_on_costs_nothing_known() -> None:
-    nobody = costs.Program(None)
+    nobody = costs.Program.listening(None)
     nobody.start()
     assert (nobody.spent_ms(), nobody.worker_rss_mb()) == (None, [])
 

@@ -11,6 +11,7 @@ import pytest
 
 from inventory.purchases import purchase
 from inventory.strategies import STRATEGIES
+from loadtests import runs
 from loadtests.generators import Generator, Load
 from loadtests.generators.base import Progress, no_progress
 from loadtests.models import LoadRun
@@ -28,7 +29,7 @@ class Promising(Generator):
     name = "promises"
     lies = False
     asks_again = False
-    last_version = 0
+    last_version: int | None = None
 
     def prepare(self, load: Load) -> None:
         """See Generator."""
@@ -81,10 +82,17 @@ def test_waits_for_what_was_accepted_and_tells_the_speed_of_accepting(spec: RunS
     assert run.result["audit"]["findings"] == []
     assert (run.sold, run.result["accepted"]) == (5, 5)
     assert run.sales_per_s == run.result["accepted_per_s"] > 0
-    assert run.result["drain_s"] > 0
-    assert run.result["drained_per_s"] > 0
+    assert run.result["drain_s"] == 0, "these were written before they were promised"
     assert run.result["cost"] == {}, "not started here"
     assert "5 accepted (that is the speed above)" in summary(run)
+
+
+def test_what_is_not_written_in_time_has_no_drain(
+    spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "wait_until_drained", lambda pending: False)
+    run = perform(spec, host="http://h", server_started_here=False, generator=Promising())
+    assert (run.result["drain_s"], run.result["drained_per_s"]) == (None, None)
 
 
 def test_who_asks_again_later_does_not_slow_the_promises_down(spec: RunSpec) -> None:
