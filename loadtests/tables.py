@@ -118,7 +118,7 @@ def no_clear_winner(results: dict[str, list[dict[str, Any]]]) -> str:
     ranges = {
         name: [r["sales_per_s"] for r in rounds]
         for name, rounds in results.items()
-        if name != "unguarded" and all(r["audit"]["ok"] and r["sales_per_s"] for r in rounds)
+        if name != "unguarded" and all(_is_a_speed_of_selling(r) for r in rounds)
     }
     if len(ranges) < 2:
         return ""
@@ -129,6 +129,11 @@ def no_clear_winner(results: dict[str, list[dict[str, Any]]]) -> str:
     if not level:
         return f"Fastest: {ranked[0]}; its slowest round beats every other's fastest."
     return f"No significant difference between {ranked[0]} and {', '.join(level)}: rounds overlap."
+
+
+def _is_a_speed_of_selling(result: dict[str, Any]) -> bool:
+    """Whether a run may win: its audit is clean, and what it counts is sold, not promised."""
+    return bool(result["audit"]["ok"] and result["sales_per_s"] and not result.get("accepted"))
 
 
 class ProgressBar:

@@ -66,6 +66,15 @@ def test_a_failed_audit_has_no_speed_and_cannot_win() -> None:
     assert any("Fastest: pessimistic" in note for note in made.notes())
 
 
+def test_a_promise_is_no_sale_and_cannot_win() -> None:
+    made = outcome(
+        optimistic=[result(), result()],
+        pessimistic=[result(sales_per_s=400.0), result(sales_per_s=401.0)],
+        redis_lock=[result(sales_per_s=900.0, accepted=1000)] * 2,
+    )
+    assert any("Fastest: pessimistic" in note for note in made.notes())
+
+
 def test_says_when_the_fastest_cannot_be_told_apart() -> None:
     made = outcome(
         optimistic=[result(sales_per_s=100.0), result(sales_per_s=110.0)],
