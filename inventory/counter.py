@@ -23,6 +23,8 @@ from django.conf import settings
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError, ResponseError
 
+from inventory import locks
+
 logger = logging.getLogger(__name__)
 
 TICKET_TTL_S = 24 * 3600
@@ -93,14 +95,28 @@ def accept(
 
     Raises RedisError; whether the purchase was queued is unknown then.
     """
-    reference = reference_for(product_id=product_id, buyer=buyer, key=key)
-    arguments = [quantity, buyer, key.hex, reference.hex, unit_price, limit or "", TICKET_TTL_S]
+    keys, arguments = _asked(product_id, quantity, buyer, key, unit_price, limit)
     try:
-        word, number = _run(
-            "accept",
-            keys=[*_keys(product_id), _ticket(product_id, reference)],
-            arguments=[str(argument) for argument in arguments],
-        )
+        word, number = _run("accept", keys=keys, arguments=arguments)
+    except ResponseError:
+        logger.exception("The counter of product %s cannot be read", product_id)
+        return "missing", 0
+    return word.decode(), number
+
+
+async def aaccept(
+    *,
+    product_id: int,
+    quantity: int,
+    buyer: str,
+    key: uuid.UUID,
+    unit_price: Decimal,
+    limit: int | None,
+) -> tuple[str, int]:
+    """See accept()."""
+    keys, arguments = _asked(product_id, quantity, buyer, key, unit_price, limit)
+    try:
+        word, number = await _script("accept")(keys=keys, args=arguments, client=locks.aredis())
     except ResponseError:
         logger.exception("The counter of product %s cannot be read", product_id)
         return "missing", 0
@@ -220,6 +236,21 @@ def _entry(line_id: str, text: dict[str, str]) -> Entry:
         quantity=int(text["quantity"]),
         unit_price=Decimal(text["unit_price"]),
     )
+
+
+def _asked(
+    product_id: int,
+    quantity: int,
+    buyer: str,
+    key: uuid.UUID,
+    unit_price: Decimal,
+    limit: int | None,
+) -> tuple[list[str], list[str]]:
+    """The keys and arguments of lua/accept.lua."""
+    reference = reference_for(product_id=product_id, buyer=buyer, key=key)
+    arguments = [quantity, buyer, key.hex, reference.hex, unit_price, limit or "", TICKET_TTL_S]
+    keys = [*_keys(product_id), _ticket(product_id, reference)]
+    return keys, [str(argument) for argument in arguments]
 
 
 def _keys(product_id: int) -> list[str]:

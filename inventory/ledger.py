@@ -337,10 +337,10 @@ def units_bought(requests: Sequence[PurchaseRequest]) -> Statement | None:
 
 def check_limits(requests: Sequence[PurchaseRequest], bought: Iterable[Sequence[Any]]) -> None:
     """Raise LimitReached when one of these buyers has more units than the limit."""
-    limits = _limits(requests)
-    for buyer, units in bought:
-        if units > limits[buyer]:
-            raise LimitReached(limit=limits[buyer])
+    limits = {buyer.casefold(): limit for buyer, limit in _limits(requests).items()}
+    for buyer, units in bought:  # spelled as the database found it, which may tell no case
+        if units > limits[buyer.casefold()]:
+            raise LimitReached(limit=limits[buyer.casefold()])
 
 
 def _limits(requests: Sequence[PurchaseRequest]) -> dict[str, int]:

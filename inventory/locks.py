@@ -8,11 +8,13 @@ from weakref import WeakKeyDictionary
 
 from django.conf import settings
 from django.core.cache import caches
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.lock import Lock
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+POOL_WAIT_S = 3.0
+"""How long to wait for one of the bounded number of connections."""
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
 
 
@@ -23,7 +25,7 @@ def alock(name: str, *, timeout: float, sleep: float) -> Lock:
     `timeout` is its time to live, `sleep` the pause between two tries, both in seconds.
     """
     return Lock(
-        _client(),
+        aredis(),
         caches["locks"].make_key(name),
         timeout=timeout,
         sleep=sleep,
@@ -38,7 +40,8 @@ async def close() -> None:
         await client.aclose()
 
 
-def _client() -> Redis:
+def aredis() -> Redis:
+    """This event loop's client of the Redis that holds locks and counters."""
     loop = asyncio.get_running_loop()
     client = _clients.get(loop)
     if client is None:
@@ -50,9 +53,12 @@ def _open() -> Redis:
     """Connect as django-redis would: same server, same timeouts, no retries."""
     cache: dict[str, Any] = settings.CACHES["locks"]
     options = cache["OPTIONS"]
-    return Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         cache["LOCATION"],
+        max_connections=settings.ASYNC_CONNECTIONS,
+        timeout=POOL_WAIT_S,
         socket_connect_timeout=options["SOCKET_CONNECT_TIMEOUT"],
         socket_timeout=options["SOCKET_TIMEOUT"],
         retry=Retry(NoBackoff(), 0),
     )
+    return Redis.from_pool(pool)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Sequence
 
 import django.db
@@ -10,6 +9,7 @@ from django.db import connection
 
 from inventory import ledger, retries
 from inventory.errors import InventoryError, OutcomeUnknown, SoldOut, StockBusy
+from inventory.gathering import Gathering, Opens
 from inventory.strategies.base import (
     PurchaseRequest,
     Receipt,
@@ -18,10 +18,11 @@ from inventory.strategies.base import (
     asale_transaction,
     atake_units,
     read_stock,
+    refuse_to_nest,
     sale_transaction,
     take_units,
 )
-from inventory.uninterrupted import in_background
+from inventory.uninterrupted import uninterrupted
 
 LARGEST_GROUP = 64
 LONGEST_QUEUE = 1000
@@ -33,19 +34,38 @@ GROUP_OUTAGES = retries.OUTAGES - {retries.Verdict.ROLLED_BACK}
 """What no smaller group would fare better with: all of its buyers are told to try again."""
 
 
-_APlace = tuple[PurchaseRequest, "asyncio.Future[Receipt]"]
+class _TaskGate:
+    """A lock taken once, for tasks."""
+
+    def __init__(self) -> None:
+        self._opened = asyncio.Event()
+
+    def release(self) -> None:
+        self._opened.set()
+
+    async def acquire(self, wait_s: float) -> bool:
+        try:
+            async with asyncio.timeout(wait_s):
+                return await self._opened.wait()
+        except TimeoutError:
+            return False
 
 
 class _Place:
-    """One buyer in the queue, with a gate of its own to sleep at, and its answer."""
+    """One buyer, the gate it sleeps at while others are at work, and its answer."""
 
     __slots__ = ("answer", "gate", "request")
 
-    def __init__(self, request: PurchaseRequest) -> None:
+    def __init__(self, request: PurchaseRequest, gate: Opens) -> None:
         self.request = request
         self.answer: Receipt | Exception | None = None
-        self.gate = threading.Lock()
-        self.gate.acquire()
+        self.gate = gate
+
+    def told(self) -> Receipt:
+        """Return the receipt, or raise why there is none."""
+        if isinstance(self.answer, Receipt):
+            return self.answer
+        raise self.answer or OutcomeUnknown()
 
 
 class GroupCommit(Strategy):
@@ -64,32 +84,46 @@ class GroupCommit(Strategy):
     one_at_a_time = False
 
     def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._queues: dict[int, deque[_Place]] = {}
-        self._aqueues: dict[int, deque[_APlace]] = {}
+        limits = {"largest_group": LARGEST_GROUP, "longest_queue": LONGEST_QUEUE}
+        self._threads: Gathering[_Place] = Gathering(**limits)
+        self._tasks: Gathering[_Place] = Gathering(**limits)
 
     def sell(self, request: PurchaseRequest) -> Receipt:
         """Lead a group or be taken along by one."""
-        place = _Place(request)
-        with self._mutex:
-            queue = self._queues.get(request.product_id)
-            leads = queue is None
-            if queue is None:
-                queue = self._queues[request.product_id] = deque()
-            elif len(queue) >= LONGEST_QUEUE:
+        refuse_to_nest()
+        gate = threading.Lock()
+        gate.acquire()
+        place = _Place(request, gate)
+        leads = _join(self._threads, place)
+        if not leads and not gate.acquire(timeout=JOIN_WAIT_S):
+            if self._threads.give_up(request.product_id, place):
                 raise StockBusy
-            else:
-                queue.append(place)
-        if leads or self._is_given_the_lead(place, queue):
-            self._lead(place, queue)
-        assert place.answer is not None
-        if isinstance(place.answer, Exception):
-            raise place.answer
-        return place.answer
+            if not gate.acquire(timeout=ANSWER_WAIT_S):
+                raise OutcomeUnknown
+        if place.answer is None:
+            self._lead(place)
+        return place.told()
+
+    async def asell(self, request: PurchaseRequest) -> Receipt:
+        """See sell(). Whoever calls may be cancelled; the purchase goes on to its end."""
+        return await uninterrupted(self._asell(request))
+
+    async def _asell(self, request: PurchaseRequest) -> Receipt:
+        gate = _TaskGate()
+        place = _Place(request, gate)
+        leads = _join(self._tasks, place)
+        if not leads and not await gate.acquire(JOIN_WAIT_S):
+            if self._tasks.give_up(request.product_id, place):
+                raise StockBusy
+            if not await gate.acquire(ANSWER_WAIT_S):
+                raise OutcomeUnknown
+        if place.answer is None:
+            await self._alead(place)
+        return place.told()
 
     def sell_all(self, requests: Sequence[PurchaseRequest]) -> list[Receipt | Exception]:
         """Sell to one product's buyers as one group; an answer for each, in their order."""
-        group = [_Place(request) for request in requests]
+        group = [_Place(request, threading.Lock()) for request in requests]
         self._answer(group)
         return [place.answer or OutcomeUnknown() for place in group]
 
@@ -98,182 +132,134 @@ class GroupCommit(Strategy):
         (receipt,) = self._sell_together([request], attempt)
         return receipt
 
-    async def asell(self, request: PurchaseRequest) -> Receipt:
-        """See sell(). One task per product leads, for as long as anybody queues."""
-        place: _APlace = (request, asyncio.get_running_loop().create_future())
-        queue = self._aqueues.get(request.product_id)
-        if queue is not None and len(queue) >= LONGEST_QUEUE:
-            raise StockBusy
-        if queue is None:
-            queue = self._aqueues[request.product_id] = deque()
-            in_background(self._alead(request.product_id))
-        queue.append(place)
-        try:
-            async with asyncio.timeout(JOIN_WAIT_S):
-                return await asyncio.shield(place[1])
-        except TimeoutError:
-            if _left(queue, place):
-                raise StockBusy from None
-            return await _answer_within(place, ANSWER_WAIT_S)
-        except asyncio.CancelledError:
-            _left(queue, place)
-            raise
-
     async def asell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
         """See sell_once()."""
         (receipt,) = await self._asell_together([request], attempt)
         return receipt
 
-    async def _alead(self, product_id: int) -> None:
-        queue = self._aqueues[product_id]
+    def _lead(self, place: _Place) -> None:
+        followers = self._threads.take_along(place.request.product_id)
         try:
-            while queue:
-                group = [queue.popleft() for _ in range(min(len(queue), LARGEST_GROUP))]
-                try:
-                    await self._aanswer(group)
-                finally:
-                    _tell(group, [OutcomeUnknown()] * len(group))
+            self._answer([place, *followers])
         finally:
-            del self._aqueues[product_id]
+            self._threads.hand_on(place.request.product_id)
+            _wake(followers)
 
-    async def _aanswer(self, group: Sequence[_APlace]) -> None:
-        """See _answer()."""
-        requests = [request for request, _ in group]
-        answers: Sequence[Receipt | Exception] | None
+    async def _alead(self, place: _Place) -> None:
+        followers = self._tasks.take_along(place.request.product_id)
         try:
-            if len(group) == 1:
-                answers = [await retries.asettle(self.asell_once, *requests)]
-            else:
-                answers = await self._asell_together(requests, 1)
-        except Exception as error:
-            answers = [error] if len(group) == 1 else _same_for_all(error, requests)
-        if answers is None:
-            middle = len(group) // 2
-            await self._aanswer(group[:middle])
-            await self._aanswer(group[middle:])
-            return
-        _tell(group, answers)
-
-    async def _asell_together(
-        self, requests: Sequence[PurchaseRequest], attempt: int
-    ) -> list[Receipt]:
-        """See _sell_together()."""
-        product_id = requests[0].product_id
-        units = sum(request.quantity for request in requests)
-        async with asale_transaction() as sale:
-            orders = await ledger.aplace_orders(sale, requests, attempts=attempt)
-            taken = await atake_units(sale, product_id, units, writes=len(requests))
-            stock = await aread_stock(sale, product_id)
-            if not taken:
-                raise SoldOut(available=stock.available)
-            return await ledger.aclose_sales(
-                sale, requests, orders, version=stock.version, available_after=stock.available
-            )
-
-    def _is_given_the_lead(self, place: _Place, queue: deque[_Place]) -> bool:
-        """
-        Sleep until the place has an answer, or the lead without one.
-
-        Raises StockBusy when nobody took it along in time, so that nobody will;
-        OutcomeUnknown when somebody did, but never said how it went.
-        """
-        if not place.gate.acquire(timeout=JOIN_WAIT_S):
-            with self._mutex:
-                if place in queue:
-                    queue.remove(place)
-                    raise StockBusy
-            if not place.gate.acquire(timeout=ANSWER_WAIT_S):
-                raise OutcomeUnknown
-        return place.answer is None
-
-    def _lead(self, place: _Place, queue: deque[_Place]) -> None:
-        with self._mutex:
-            followers = [queue.popleft() for _ in range(min(len(queue), LARGEST_GROUP - 1))]
-        group = [place, *followers]
-        try:
-            self._answer(group)
+            await self._aanswer([place, *followers])
         finally:
-            with self._mutex:
-                if queue:
-                    queue.popleft().gate.release()
-                else:
-                    del self._queues[place.request.product_id]
-            for member in followers:
-                member.answer = member.answer or OutcomeUnknown()
-                member.gate.release()
+            self._tasks.hand_on(place.request.product_id)
+            _wake(followers)
 
     def _answer(self, group: Sequence[_Place]) -> None:
         """Give every member its answer, halving the group while it cannot be sold to as one."""
-        requests = [place.request for place in group]
-        answers: Sequence[Receipt | Exception] | None
-        try:
-            if len(group) == 1:
-                answers = [retries.settle(self.sell_once, *requests)]
+        waiting = [group]
+        while waiting:
+            members = waiting.pop()
+            requests = [place.request for place in members]
+            try:
+                if len(members) == 1:
+                    receipts = [retries.settle(self.sell_once, *requests)]
+                else:
+                    receipts = self._sell_together(requests, 1)
+            except Exception as error:
+                if _is_over(error):
+                    connection.close()
+                waiting = _after(error, members, waiting)
             else:
-                answers = self._sell_together(requests, 1)
-        except Exception as error:
-            answers = [error] if len(group) == 1 else _same_for_all(error, requests)
-            if len(group) > 1 and isinstance(error, django.db.Error | retries.CommitLost):
-                connection.close()
-        if answers is None:
-            middle = len(group) // 2
-            self._answer(group[:middle])
-            self._answer(group[middle:])
-            return
-        for place, answer in zip(group, answers, strict=True):
-            place.answer = answer
+                _tell(members, receipts)
+
+    async def _aanswer(self, group: Sequence[_Place]) -> None:
+        """See _answer()."""
+        waiting = [group]
+        while waiting:
+            members = waiting.pop()
+            requests = [place.request for place in members]
+            try:
+                if len(members) == 1:
+                    receipts = [await retries.asettle(self.asell_once, *requests)]
+                else:
+                    receipts = await self._asell_together(requests, 1)
+            except Exception as error:
+                waiting = _after(error, members, waiting)
+            else:
+                _tell(members, receipts)
 
     def _sell_together(self, requests: Sequence[PurchaseRequest], attempt: int) -> list[Receipt]:
         """Sell to all of one product's buyers in one transaction, or to none of them."""
-        product_id = requests[0].product_id
-        units = sum(request.quantity for request in requests)
         with sale_transaction():
             orders = ledger.place_orders(requests, attempts=attempt)
-            taken = take_units(product_id, units, writes=len(requests))
-            stock = read_stock(product_id)
+            taken = take_units(*_wanted(requests), writes=len(requests))
+            stock = read_stock(requests[0].product_id)
             if not taken:
                 raise SoldOut(available=stock.available)
             return ledger.close_sales(
                 requests, orders, version=stock.version, available_after=stock.available
             )
 
-
-def _tell(group: Sequence[_APlace], answers: Sequence[Receipt | Exception]) -> None:
-    """Give each member its answer, unless it has one or has gone."""
-    for (_, told), answer in zip(group, answers, strict=True):
-        if told.done():
-            continue
-        if isinstance(answer, Exception):
-            told.set_exception(answer)
-            told.exception()  # its buyer may have gone, and nobody else asks
-        else:
-            told.set_result(answer)
-
-
-def _left(queue: deque[_APlace], place: _APlace) -> bool:
-    """Leave the queue; False when a group took the place along already."""
-    if place not in queue:
-        return False
-    queue.remove(place)
-    return True
+    async def _asell_together(
+        self, requests: Sequence[PurchaseRequest], attempt: int
+    ) -> list[Receipt]:
+        """See _sell_together()."""
+        async with asale_transaction() as sale:
+            orders = await ledger.aplace_orders(sale, requests, attempts=attempt)
+            taken = await atake_units(sale, *_wanted(requests), writes=len(requests))
+            stock = await aread_stock(sale, requests[0].product_id)
+            if not taken:
+                raise SoldOut(available=stock.available)
+            return await ledger.aclose_sales(
+                sale, requests, orders, version=stock.version, available_after=stock.available
+            )
 
 
-async def _answer_within(place: _APlace, wait_s: float) -> Receipt:
+def _join(gathering: Gathering[_Place], place: _Place) -> bool:
     try:
-        async with asyncio.timeout(wait_s):
-            return await asyncio.shield(place[1])
-    except TimeoutError as error:
-        raise OutcomeUnknown from error
+        return gathering.join(place.request.product_id, place)
+    except OverflowError as error:
+        raise StockBusy from error
 
 
-def _same_for_all(
-    error: Exception, requests: Sequence[PurchaseRequest]
-) -> list[InventoryError] | None:
-    """What a failed group's members are all told, or None when each must be tried."""
-    if isinstance(error, SoldOut) and error.available < min(r.quantity for r in requests):
-        return [SoldOut(available=error.available) for _ in requests]
-    if isinstance(error, retries.CommitLost):
-        return [OutcomeUnknown() for _ in requests]
-    if isinstance(error, django.db.Error) and retries.verdict_on(error) in GROUP_OUTAGES:
-        return [StockBusy() for _ in requests]
-    return None
+def _wake(followers: Sequence[_Place]) -> None:
+    """Wake who was taken along; whom a dead leader left without an answer is in doubt."""
+    for place in followers:
+        place.answer = place.answer or OutcomeUnknown()
+        place.gate.release()
+
+
+def _wanted(requests: Sequence[PurchaseRequest]) -> tuple[int, int]:
+    return requests[0].product_id, sum(request.quantity for request in requests)
+
+
+def _tell(members: Sequence[_Place], answers: Sequence[Receipt | Exception]) -> None:
+    for place, answer in zip(members, answers, strict=True):
+        place.answer = answer
+
+
+def _is_over(error: Exception) -> bool:
+    """Whether the database cannot be sold from just now, by any group."""
+    if isinstance(error, django.db.Error):
+        return retries.verdict_on(error) in GROUP_OUTAGES
+    return isinstance(error, retries.CommitLost | StockBusy | OutcomeUnknown)
+
+
+def _after(
+    error: Exception, members: Sequence[_Place], waiting: list[Sequence[_Place]]
+) -> list[Sequence[_Place]]:
+    """Tell those whose answer a failure settles; the groups that must still be tried."""
+    if isinstance(error, SoldOut) and error.available < min(p.request.quantity for p in members):
+        _tell(members, [SoldOut(available=error.available) for _ in members])
+    elif _is_over(error):
+        lost = isinstance(error, retries.CommitLost)
+        answers: list[InventoryError] = [OutcomeUnknown() if lost else StockBusy() for _ in members]
+        _tell(members, [error] if len(members) == 1 else answers)
+        for others in waiting:
+            _tell(others, [StockBusy() for _ in others])
+        return []
+    elif len(members) == 1:
+        _tell(members, [error])
+    else:
+        middle = len(members) // 2
+        return [*waiting, members[middle:], members[:middle]]
+    return waiting

@@ -1,3 +1,7 @@
+from functools import cache
+
+from django.db import connection
+
 from inventory.models import Stock
 from inventory.strategies.base import (
     PurchaseRequest,
@@ -26,7 +30,7 @@ class Pessimistic(Strategy):
     def sell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
         """Hold the row from the read to the commit."""
         with sale_transaction():
-            seen = Stock.objects.select_for_update().get(product_id=request.product_id)
+            seen = _lock_stock(request.product_id)
             return take_at_version(request, seen, attempt)
 
     async def asell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
@@ -34,3 +38,17 @@ class Pessimistic(Strategy):
         async with asale_transaction() as sale:
             seen = await aread_stock(sale, request.product_id, lock=True)
             return await atake_at_version(sale, request, seen, attempt)
+
+
+def _lock_stock(product_id: int) -> Stock:
+    with connection.cursor() as cursor:
+        cursor.execute(_lock_statement(), [product_id])
+        available, version = cursor.fetchone() or (0, 0)
+    return Stock(product_id=product_id, available=available, version=version)
+
+
+@cache
+def _lock_statement() -> str:
+    """Compile select_for_update() once: it takes longer than the row stays locked."""
+    row = Stock.objects.select_for_update().filter(product_id=0)
+    return row.values_list("available", "version").query.sql_with_params()[0]

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from redis.exceptions import RedisError
 
-from inventory import counter, ledger
+from inventory import counter, ledger, retries
 from inventory.errors import KeyReused, LimitReached, OutcomeUnknown, SoldOut, StockBusy
 from inventory.ledger import ACCEPTED
 from inventory.strategies.base import PurchaseRequest, Receipt, Strategy, read_stock, refuse_to_nest
+from inventory.threads import NoThreadFree, in_thread
+from inventory.uninterrupted import uninterrupted
 
 CHECK_AGAIN_S = 1.0
 """How often a process asks the database whether a counter that says “sold out” is right."""
+HEAL_WAIT_S = 3.0
 
 
 class RedisCounter(Strategy):
@@ -34,42 +38,52 @@ class RedisCounter(Strategy):
         """Accept the purchase; the same key again gets the same ticket, or its order."""
         refuse_to_nest()
         try:
-            word, number = self._accept(request)
+            answer = counter.accept(**_wish(request))
+            if self._in_question(answer, request):
+                _heal(request.product_id)
+                answer = counter.accept(**_wish(request))
         except RedisError as error:
             raise OutcomeUnknown from error
-        match word:
-            case "accepted":
-                return _ticket(request, left=number)
-            case "pending":
-                sold = ledger.find_receipt(request)
-                return sold or _ticket(request, left=number, replayed=True)
-            case "reused":
-                raise KeyReused
-            case "sold_out":
-                raise SoldOut(available=number)
-            case "limit_reached":
-                raise LimitReached(limit=request.limit or 0)
-        raise StockBusy
+        if answer[0] == "pending":
+            return ledger.find_receipt(request) or _ticket(request, left=None, replayed=True)
+        return _told(request, answer)
+
+    async def asell(self, request: PurchaseRequest) -> Receipt:
+        """See sell()."""
+        return await uninterrupted(self._asell(request))
+
+    async def _asell(self, request: PurchaseRequest) -> Receipt:
+        try:
+            answer = await counter.aaccept(**_wish(request))
+            if self._in_question(answer, request):
+                await in_thread(_heal, HEAL_WAIT_S, request.product_id)
+                answer = await counter.aaccept(**_wish(request))
+        except RedisError as error:
+            raise OutcomeUnknown from error
+        except NoThreadFree as error:
+            raise StockBusy from error
+        if answer[0] == "pending":
+            sold = await retries.afind_receipt(request)
+            return sold or _ticket(request, left=None, replayed=True)
+        return _told(request, answer)
 
     def sell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
         """Accept the purchase: there is nothing to try again."""
         return self.sell(request)
 
+    async def asell_once(self, request: PurchaseRequest, attempt: int) -> Receipt:
+        """See sell_once()."""
+        return await self.asell(request)
+
     def pending(self, product_id: int) -> int:
         """How many accepted purchases of a product are not in the database yet."""
         return counter.on_their_way(product_id)
 
-    def _accept(self, request: PurchaseRequest) -> tuple[str, int]:
-        word, number = _ask(request)
-        if word == "missing" or (word == "sold_out" and self._may_check(request)):
-            seen = counter.count(request.product_id)
-            available = read_stock(request.product_id).available
-            if not seen.agrees_with(available):
-                counter.heal(request.product_id, seen=seen, available=available)
-            return _ask(request)
-        return word, number
-
-    def _may_check(self, request: PurchaseRequest) -> bool:
+    def _in_question(self, answer: tuple[str, int], request: PurchaseRequest) -> bool:
+        """Whether the database must be asked if the counter is right."""
+        word, _ = answer
+        if word != "sold_out":
+            return word == "missing"
         now = time.monotonic()
         due = now - self._checked_at.get(request.product_id, 0.0) >= CHECK_AGAIN_S
         if due:
@@ -77,18 +91,39 @@ class RedisCounter(Strategy):
         return due
 
 
-def _ask(request: PurchaseRequest) -> tuple[str, int]:
-    return counter.accept(
-        product_id=request.product_id,
-        quantity=request.quantity,
-        buyer=request.buyer,
-        key=request.key,
-        unit_price=request.unit_price,
-        limit=request.limit,
-    )
+def _heal(product_id: int) -> None:
+    seen = counter.count(product_id)
+    available = read_stock(product_id).available
+    if not seen.agrees_with(available):
+        counter.heal(product_id, seen=seen, available=available)
 
 
-def _ticket(request: PurchaseRequest, *, left: int, replayed: bool = False) -> Receipt:
+def _wish(request: PurchaseRequest) -> dict[str, Any]:
+    return {
+        "product_id": request.product_id,
+        "quantity": request.quantity,
+        "buyer": request.buyer,
+        "key": request.key,
+        "unit_price": request.unit_price,
+        "limit": request.limit,
+    }
+
+
+def _told(request: PurchaseRequest, answer: tuple[str, int]) -> Receipt:
+    """Give the ticket, or raise what the counter said instead."""
+    match answer:
+        case "accepted", left:
+            return _ticket(request, left=left)
+        case "reused", _:
+            raise KeyReused
+        case "sold_out", left:
+            raise SoldOut(available=left)
+        case "limit_reached", _:
+            raise LimitReached(limit=request.limit or 0)
+    raise StockBusy
+
+
+def _ticket(request: PurchaseRequest, *, left: int | None, replayed: bool = False) -> Receipt:
     reference = counter.reference_for(
         product_id=request.product_id, buyer=request.buyer, key=request.key
     )

@@ -62,11 +62,15 @@ class StoredProcedure(Strategy):
 
 
 def _receipt(
-    request: PurchaseRequest, reference: uuid.UUID, outcome: str, available: int, version: int
+    request: PurchaseRequest,
+    reference: uuid.UUID,
+    outcome: str,
+    available: int | None,
+    version: int | None,
 ) -> Receipt:
     """Read the procedure's answer."""
     if outcome == "sold_out":
-        raise SoldOut(available=available)
+        raise SoldOut(available=available or 0)
     if outcome == "limit_reached":
         raise LimitReached(limit=request.limit or 0)
     return Receipt(

@@ -20,7 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from conftest import MakeProduct
+from conftest import MakeProduct, drain
 from inventory import engine, retries, threads
 from inventory.audit import audit, read_books
 from inventory.errors import OutcomeUnknown, StockBusy
@@ -116,6 +116,7 @@ def test_a_crowd_half_of_which_leaves_harms_nobody_who_stays(
 
     stayed = [answer for number, answer in enumerate(answers) if number % 2 == 0]
     assert [type(answer) for answer in stayed] == [Receipt] * 50
+    drain(product)
     books = read_books(product.pk)
     assert audit(books) == []
     assert 50 <= books.units_sold() <= 100
@@ -157,12 +158,12 @@ def first_commit_lost(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]
 @pytest.mark.mariadb
 @pytest.mark.parametrize("made", [True, False])
 def test_the_key_tells_whether_a_commit_whose_answer_was_lost_was_made(
-    strategy: str,
+    committing: str,
     made: bool,
     make_product: MakeProduct,
     first_commit_lost: Callable[[bool], None],
 ) -> None:
-    product = make_product(units=5, strategy=strategy)
+    product = make_product(units=5, strategy=committing)
     first_commit_lost(made)
 
     receipt = run(buy(product))
@@ -174,12 +175,12 @@ def test_the_key_tells_whether_a_commit_whose_answer_was_lost_was_made(
 
 @pytest.mark.mariadb
 def test_the_outcome_is_unknown_when_the_books_cannot_be_asked(
-    strategy: str,
+    committing: str,
     make_product: MakeProduct,
     first_commit_lost: Callable[[bool], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    product = make_product(units=5, strategy=strategy)
+    product = make_product(units=5, strategy=committing)
     first_commit_lost(True)
 
     def unreachable(request: object) -> None:
@@ -234,16 +235,16 @@ def test_is_busy_when_no_connection_is_free_in_time(
 
 @pytest.mark.mariadb
 def test_200_buyers_at_once_never_open_more_connections_than_configured(
-    strategy: str, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+    committing: str, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    product = make_product(units=200, strategy=strategy)
+    product = make_product(units=200, strategy=committing)
     monkeypatch.setattr(settings, "ASYNC_CONNECTIONS", 3)
     opened: list[object] = []
 
     async def story() -> Counter[str]:
         sync_engine = engine._engine().sync_engine
         event.listen(sync_engine, "connect", lambda *connected: opened.append(connected))
-        return await tasks_race(200, lambda n: STRATEGIES[strategy].asell_once(wish(product), 1))
+        return await tasks_race(200, lambda n: STRATEGIES[committing].asell_once(wish(product), 1))
 
     assert run(story())["sold"] > 0
 

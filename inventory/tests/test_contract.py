@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
-from conftest import Buy, MakeProduct
+from conftest import Buy, MakeProduct, settled
 from inventory import strategies
 from inventory.audit import audit, read_books
 from inventory.errors import KeyReused, LimitReached, SoldOut
@@ -37,7 +37,8 @@ def buy(request: pytest.FixtureRequest) -> Buy:
             "buyer": buyer or f"guest:{uuid.uuid4().hex}",
             "key": key or uuid.uuid4(),
         }
-        return purchase(**wish) if request.param == "purchase" else run(apurchase(**wish))
+        asked = purchase(**wish) if request.param == "purchase" else run(apurchase(**wish))
+        return settled(product, asked, wish["buyer"])
 
     return buy_one
 
@@ -151,6 +152,19 @@ def test_refuses_a_key_that_names_another_purchase(
         buy(product, buyer="guest:ada", key=key, quantity=2)
 
     assert stock_of(product.pk) == (4, 2)
+
+
+def test_a_product_without_a_stock_row_is_sold_out(
+    strategy: str, make_product: MakeProduct, buy: Buy
+) -> None:
+    product = make_product(units=0, strategy=strategy)
+    Stock.objects.all().delete()
+
+    with pytest.raises(SoldOut) as refusal:
+        buy(product)
+
+    assert refusal.value.available == 0
+    assert not Order.objects.exists()
 
 
 def test_refuses_to_run_inside_another_transaction(

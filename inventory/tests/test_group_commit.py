@@ -162,7 +162,7 @@ class Shop:
         return visit
 
     def waiting(self) -> int:
-        return len(self.strategy._queues.get(self.product.pk, ()))
+        return len(self.strategy._threads._queues.get(self.product.pk, ()))
 
     def closes(self) -> None:
         """Let everyone go, and see them out."""
@@ -262,7 +262,7 @@ class TestTheGroup:
         assert [len(buyers) for buyers in shop.transactions] == [1, 64, 6]
         assert shop.leaders == shop.commits == ["lea", "buyer-0", "buyer-64"]
         assert [visit.told for visit in queue] == [(3 + n, 98 - n) for n in range(70)]
-        assert shop.strategy._queues == {}, "an empty queue keeps no memory"
+        assert shop.strategy._threads._queues == {}, "an empty queue keeps no memory"
         assert shop.books_agree()
 
     def test_buyers_of_the_shop_itself_are_not_kept_apart_by_its_turnstile(
@@ -305,7 +305,6 @@ class TestTheGroup:
             pytest.fail("a lone buyer waited")
 
         with monkeypatch.context() as patched:
-            patched.setattr(GroupCommit, "_is_given_the_lead", wait)
             patched.setattr(time, "sleep", wait)
             shop.sell("ada")
 
@@ -332,7 +331,7 @@ class _Shopping(GroupCommit):
 
     def __init__(self, shop: Shop, buy: Buy) -> None:
         super().__init__()
-        self._queues = shop.strategy._queues
+        self._threads = shop.strategy._threads
         self._buy, self._product = buy, shop.product
 
     def sell(self, request: PurchaseRequest) -> Receipt:
@@ -461,7 +460,7 @@ class TestGivingUp:
         """Otherwise nobody would have it, and everyone behind would wait for ever."""
         shop = open_shop(units=10)
         door = Door(stops="ada")
-        monkeypatch.setattr(shop.strategy, "_mutex", door)
+        monkeypatch.setattr(shop.strategy._threads, "_mutex", door)
         lea = shop.leads("lea")
         monkeypatch.setattr(group_commit, "JOIN_WAIT_S", 0.01)
         ada = shop.queues("ada")
@@ -473,14 +472,14 @@ class TestGivingUp:
         shop.closes()
 
         assert ada.told == (3, 8)
-        assert shop.strategy._queues == {}
+        assert shop.strategy._threads._queues == {}
 
     def test_who_gives_up_after_it_was_taken_along_finds_its_order_by_its_key(
         self, open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         shop = open_shop(units=10)
         door = Door(stops="bob")
-        monkeypatch.setattr(shop.strategy, "_mutex", door)
+        monkeypatch.setattr(shop.strategy._threads, "_mutex", door)
         shop.leads("lea")
         shop.hold("ada")
         ada = shop.queues("ada")
@@ -505,7 +504,7 @@ class TestGivingUp:
         self, open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         shop = open_shop(units=10)
-        monkeypatch.setattr(group_commit, "LONGEST_QUEUE", 2)
+        monkeypatch.setattr(shop.strategy._threads, "_longest_queue", 2)
         shop.leads("lea")
         queue = [shop.queues(name) for name in ("ada", "bob")]
 
@@ -546,7 +545,7 @@ class TestTheLeadersDeath:
         lea.join(WAIT_S)
 
         assert isinstance(lea.answer, SystemExit)
-        assert shop.strategy._queues == {}
+        assert shop.strategy._threads._queues == {}
         assert shop.sell("ada").available == 9
 
     def test_takes_back_nothing_that_was_committed(self, open_shop: OpenShop) -> None:
@@ -725,3 +724,43 @@ class TestWhenTheDatabaseFails:
         assert ada.told == (3, 8), "alone, it is not in the way"
         assert isinstance(bob.answer, IntegrityError)
         assert (Stock.objects.get().available, Order.objects.count()) == (8, 2)
+
+
+class TestOutageInAPart:
+    def test_ends_the_waiting_for_all_that_must_still_be_tried(
+        self, open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One replayed key splits the group; the row's holder must not cost a wait per part."""
+        shop = open_shop(units=10)
+        asked: list[int] = []
+
+        def fail(requests: Sequence[PurchaseRequest], attempt: int) -> list[Receipt]:
+            asked.append(len(requests))
+            code = 1062 if len(requests) == 8 else 1205
+            raise OperationalError(code, "as the driver says it")
+
+        monkeypatch.setattr(shop.strategy, "_sell_together", fail)
+        requests = [
+            PurchaseRequest(
+                product_id=shop.product.pk,
+                quantity=1,
+                buyer=f"guest:{number}",
+                key=uuid.uuid4(),
+                unit_price=shop.product.price,
+                strategy="group_commit",
+            )
+            for number in range(8)
+        ]
+
+        answers = shop.strategy.sell_all(requests)
+
+        assert asked == [8, 4]
+        assert [type(answer) for answer in answers] == [StockBusy] * 8
+
+    def test_a_follower_inside_a_transaction_is_refused_like_a_leader(
+        self, open_shop: OpenShop
+    ) -> None:
+        shop = open_shop(units=10)
+        with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
+            shop.sell("ada")
+        assert shop.strategy._threads._queues == {}

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from conftest import SAFE, Buy, MakeProduct, drain
+from conftest import SAFE, Buy, MakeProduct, settled
 from inventory import ledger, purchases
 from inventory.audit import audit, read_books
 from inventory.errors import (
@@ -40,7 +40,6 @@ from inventory.ledger import MAX_UNITS, PurchaseRequest, Receipt
 from inventory.models import Movement, Order, Product, Stock
 from inventory.purchases import purchase
 from inventory.strategies import STRATEGIES
-from inventory.tickets import redeem
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -631,11 +630,7 @@ class AnyOneAfterAnother(RuleBasedStateMachine):
         caches["process"].clear()
         purchases._sold_out.forget()
         receipt = purchase(slug=self.product.slug, quantity=quantity, buyer=buyer, key=key)
-        if receipt.status != ledger.ACCEPTED:
-            return receipt
-        drain(self.product)
-        sold = redeem(slug=self.product.slug, reference=receipt.order, buyer=buyer)
-        return replace(sold, replayed=receipt.replayed or sold.order != receipt.order)
+        return settled(self.product, receipt, buyer)
 
     @rule(units=st.integers(1, 6))
     def restock(self, units: int) -> None:

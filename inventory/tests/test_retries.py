@@ -181,14 +181,6 @@ def test_conflicts_never_count_as_sold_out_nor_as_database_errors() -> None:
     assert settle(Script(*conflicts, RECEIPT), REQUEST) is RECEIPT
 
 
-@pytest.fixture
-def committing(strategy: str) -> str:
-    """Each strategy whose buyer waits for the commit."""
-    if strategy == "redis_counter":
-        pytest.skip("its commits are the consumer's: see test_consumer.py")
-    return strategy
-
-
 def lose_the_answer_to_the_first_commit(
     monkeypatch: pytest.MonkeyPatch, *, after: Callable[[Any], None] | None
 ) -> None:
