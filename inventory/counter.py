@@ -11,6 +11,7 @@ under a new epoch. All keys of a product carry one hash tag.
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,10 @@ logger = logging.getLogger(__name__)
 
 TICKET_TTL_S = 24 * 3600
 CONSUMERS = "consumers"
+ANY_BYTES = "surrogateescape"
+"""What reads any bytes as text, and writes them back as they were."""
 NAMESPACE = uuid.UUID("6b1f6f0e-6d0c-5f4e-9d0a-6a6c0e0f6d11")
+TICKET = re.compile(r"(\d+) (pending|sold_out|limit_reached|key_reused|order:[\w-]{36}) (.+)")
 SCRIPTS = Path(__file__).parent / "lua"
 
 
@@ -124,9 +128,18 @@ async def aaccept(
 
 
 def find_ticket(*, product_id: int, reference: uuid.UUID, buyer: str) -> Ticket | None:
-    """Find the buyer's ticket; None when there is none, or it is another's."""
+    """
+    Find the buyer's ticket; None when there is none, or it is another's.
+
+    Raises RedisError, also for what cannot be read: its purchase may be on its way.
+    """
     found = _redis().get(_ticket(product_id, reference))
-    quantity, state, owner = found.decode().split(" ", 2) if found else ("0", "", "")
+    if found is None:
+        return None
+    text = TICKET.fullmatch(found.decode(errors="replace"))
+    if text is None:
+        raise RedisError(f"The ticket {reference} cannot be read")
+    quantity, state, owner = text.groups()
     return Ticket(quantity=int(quantity), state=state) if owner == buyer else None
 
 
@@ -150,7 +163,7 @@ def count(product_id: int) -> Count:
         fields = _redis().hmget(_keys(product_id)[0], "left", "pending", "epoch")
     except ResponseError:
         return Count()
-    left, pending, epoch = (field.decode(errors="replace") if field else "" for field in fields)
+    left, pending, epoch = (field.decode(errors=ANY_BYTES) if field else "" for field in fields)
     return Count(left=left, pending=pending, epoch=epoch)
 
 
@@ -161,7 +174,8 @@ def heal(product_id: int, *, seen: Count, available: int) -> bool:
     `seen` was read before the database was. False, and nothing changes, when the
     counter has moved since or purchases are on their way.
     """
-    arguments = [seen.left, seen.pending, seen.epoch, available, uuid.uuid4().hex]
+    as_seen = [text.encode(errors=ANY_BYTES) for text in (seen.left, seen.pending, seen.epoch)]
+    arguments = [*as_seen, available, uuid.uuid4().hex]
     return bool(_run("heal", keys=_keys(product_id), arguments=arguments))
 
 
@@ -177,7 +191,10 @@ def shift(product_id: int, units: int) -> None:
 
 def on_their_way(product_id: int) -> int:
     """How many accepted purchases of a product no consumer has settled yet."""
-    length: int = _redis().xlen(_keys(product_id)[2])
+    try:
+        length: int = _redis().xlen(_keys(product_id)[2])
+    except ResponseError:
+        return 0
     return length
 
 
@@ -198,11 +215,7 @@ def take_over(product_id: int, *, consumer: str, idle_ms: int, most: int) -> lis
 
 def open_queue(product_id: int) -> None:
     """Make the stream and its consumer group where they are missing."""
-    try:
-        _redis().xgroup_create(_keys(product_id)[2], CONSUMERS, id="0", mkstream=True)
-    except ResponseError as error:
-        if "BUSYGROUP" not in str(error):
-            raise
+    _run("open", keys=_keys(product_id)[2:], arguments=[CONSUMERS])
 
 
 def _values(found: Any) -> Iterable[Any]:

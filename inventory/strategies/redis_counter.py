@@ -40,7 +40,7 @@ class RedisCounter(Strategy):
         try:
             answer = counter.accept(**_wish(request))
             if self._in_question(answer, request):
-                _heal(request.product_id)
+                _heal(request.product_id, answer[0])
                 answer = counter.accept(**_wish(request))
         except RedisError as error:
             raise OutcomeUnknown from error
@@ -56,7 +56,7 @@ class RedisCounter(Strategy):
         try:
             answer = await counter.aaccept(**_wish(request))
             if self._in_question(answer, request):
-                await in_thread(_heal, HEAL_WAIT_S, request.product_id)
+                await in_thread(_heal, HEAL_WAIT_S, request.product_id, answer[0])
                 answer = await counter.aaccept(**_wish(request))
         except RedisError as error:
             raise OutcomeUnknown from error
@@ -91,10 +91,10 @@ class RedisCounter(Strategy):
         return due
 
 
-def _heal(product_id: int) -> None:
+def _heal(product_id: int, word: str) -> None:
     seen = counter.count(product_id)
     available = read_stock(product_id).available
-    if not seen.agrees_with(available):
+    if word == "missing" or not seen.agrees_with(available):
         counter.heal(product_id, seen=seen, available=available)
 
 

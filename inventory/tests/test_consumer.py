@@ -732,6 +732,30 @@ def test_goes_on_after_an_outage_of_redis(
     assert buyers() == [ADA]
 
 
+@pytest.mark.parametrize("kind", ["string", "hash"])
+def test_a_queue_that_is_none_does_not_stop_the_other_products(
+    product: Product, make_product: MakeProduct, start_consumer: StartConsumer, kind: str
+) -> None:
+    vase = make_product("vase", strategy="redis_counter")
+    retired = make_product("retired", strategy="group_commit")
+    ask(vase, buyer=ADA)
+    redis = get_redis_connection("locks")
+    for broken in (product, retired):
+        redis.delete(stream_of(broken))
+        if kind == "string":
+            redis.set(stream_of(broken), "12 monkeys")
+        else:
+            redis.hset(stream_of(broken), "a", "b")
+
+    code, log = start_consumer("--once").end()
+
+    assert code == 0, log
+    assert buyers() == [ADA]
+    ask(product, buyer="guest:b")
+    drain(product)
+    assert_agrees(product)
+
+
 def test_needs_redis(settings: Settings) -> None:
     settings.CACHES = {name: cache for name, cache in settings.CACHES.items() if name != "locks"}
 
