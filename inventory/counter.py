@@ -229,17 +229,21 @@ def _entries(product_id: int, lines: Iterable[Any]) -> list[Entry]:
     """Read entries; one that cannot be read is taken off the stream, with an alarm."""
     entries = []
     for line_id, fields in lines:
-        text = {name.decode(): value.decode() for name, value in (fields or {}).items()}
         try:
+            text = {name.decode(): value.decode() for name, value in (fields or {}).items()}
             entries.append(_entry(line_id.decode(), text))
         except (KeyError, ValueError, InvalidOperation):
-            logger.exception("Entry %s of product %s is no purchase: %s", line_id, product_id, text)
+            logger.exception(
+                "Entry %s of product %s is no purchase: %s", line_id, product_id, fields
+            )
             stream = _keys(product_id)[2]
             _redis().pipeline().xack(stream, CONSUMERS, line_id).xdel(stream, line_id).execute()
     return entries
 
 
 def _entry(line_id: str, text: dict[str, str]) -> Entry:
+    if int(text["quantity"]) < 1:
+        raise ValueError("a purchase is of one unit at least")
     return Entry(
         id=line_id,
         epoch=text["epoch"],

@@ -315,6 +315,8 @@ def test_does_not_heal_over_a_purchase_made_meanwhile(
         {"reference": ""},
         {"unit_price": "free"},
         {"epoch": ""},
+        {"buyer": b"\xff\xfe"},
+        {"epoch": b"\xff"},
     ],
     ids=str,
 )
@@ -334,6 +336,19 @@ def test_an_entry_that_cannot_be_read_stops_nobody_and_raises_an_alarm(
 
     assert buyers() == ["guest:a", "guest:b"]
     assert "is no purchase" in caplog.text
+    assert_agrees(product)
+
+
+@pytest.mark.parametrize("quantity", ["0", "-5"])
+def test_an_entry_for_nothing_or_less_is_not_sold(product: Product, quantity: str) -> None:
+    ask(product, buyer="guest:a")
+    queue(product, quantity=quantity)
+    ask(product, buyer="guest:b")
+
+    drain(product)
+    consumer.heal(product)
+
+    assert buyers() == ["guest:a", "guest:b"]
     assert_agrees(product)
 
 
