@@ -5,9 +5,10 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from inventory import counter, ledger, retries
+from inventory import counter, retries
 from inventory.errors import KeyReused, LimitReached, OutcomeUnknown, SoldOut, StockBusy
 from inventory.ledger import ACCEPTED
+from inventory.retries import outage_as
 from inventory.strategies.base import PurchaseRequest, Receipt, Strategy, read_stock, refuse_to_nest
 from inventory.threads import NoThreadFree, in_thread
 from inventory.uninterrupted import uninterrupted
@@ -45,7 +46,8 @@ class RedisCounter(Strategy):
         except RedisError as error:
             raise OutcomeUnknown from error
         if answer[0] == "pending":
-            return ledger.find_receipt(request) or _ticket(request, left=None, replayed=True)
+            sold = retries.find_receipt(request)
+            return sold or _ticket(request, left=None, replayed=True)
         return _told(request, answer)
 
     async def asell(self, request: PurchaseRequest) -> Receipt:
@@ -93,7 +95,8 @@ class RedisCounter(Strategy):
 
 def _heal(product_id: int, word: str) -> None:
     seen = counter.count(product_id)
-    available = read_stock(product_id).available
+    with outage_as(StockBusy):
+        available = read_stock(product_id).available
     if word == "missing" or not seen.agrees_with(available):
         counter.heal(product_id, seen=seen, available=available)
 

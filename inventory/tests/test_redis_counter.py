@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from django.core.cache import caches
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django_redis import get_redis_connection
 from pytest_django import Settings
 from redis.crc import key_slot
@@ -961,6 +961,35 @@ def test_data_lost_before_a_consumer_commits_sells_nothing_twice(
 
 
 # The database's outages
+
+
+def test_is_busy_when_there_is_no_counter_and_no_database_to_make_it_from(
+    product: Product, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(product_id: int) -> Stock:
+        raise OperationalError(2003, "Can't connect to server on 'db' (111)")
+
+    monkeypatch.setattr(redis_counter, "read_stock", unreachable)
+
+    with pytest.raises(StockBusy):
+        ask(product)
+
+    assert counter.on_their_way(product.pk) == 0
+
+
+def test_a_ticket_is_shown_again_or_unknown_while_the_database_is_away(
+    product: Product, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = uuid.uuid4()
+    ask(product, buyer=ADA, key=key)
+
+    def unreachable(*args: object) -> None:
+        raise OperationalError(2003, "Can't connect to server on 'db' (111)")
+
+    monkeypatch.setattr(ledger, "find_receipt", unreachable)
+
+    with pytest.raises(OutcomeUnknown):
+        ask(product, buyer=ADA, key=key)
 
 
 def test_refuses_to_accept_inside_another_transaction(product: Product) -> None:
