@@ -120,7 +120,7 @@ def _told(request: PurchaseRequest, answer: tuple[str, int]) -> Receipt:
         case "reused", _:
             raise KeyReused
         case "sold_out", left:
-            raise SoldOut(available=left)
+            raise SoldOut(available=max(0, left))
         case "limit_reached", _:
             raise LimitReached(limit=request.limit or 0)
     raise StockBusy

@@ -685,6 +685,18 @@ def test_a_ticket_of_the_wrong_type_says_nothing_untrue(product: Product) -> Non
     assert_agrees(product)
 
 
+def test_never_says_that_less_than_nothing_is_left(product: Product) -> None:
+    """A correction while purchases wait may leave fewer than they took."""
+    ask(product, quantity=8)
+    adjust(product, -5, Movement.Kind.CORRECTION)
+    assert numbers(product) == ("-3", "8")
+
+    with pytest.raises(SoldOut) as refusal:
+        ask(product)
+
+    assert refusal.value.available == 0
+
+
 # Settling
 
 

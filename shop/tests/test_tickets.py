@@ -287,6 +287,15 @@ def test_a_refusal_by_the_counter_needs_no_ticket(
     assert "Location" not in sold_out
 
 
+def test_never_says_that_less_than_nothing_is_left(client: Client, product: Product) -> None:
+    ask(client, quantity=8)
+    ledger.adjust(
+        product_id=product.pk, delta=-5, kind=ledger.Movement.Kind.CORRECTION, reason="", actor="op"
+    )
+
+    assert problem_of(ask(client))["available"] == 0
+
+
 # Somebody else's, and unknown ones
 
 
