@@ -556,3 +556,14 @@ def test_says_that_the_counter_cannot_sell_where_no_redis_is_set(
     assert response.status_code == 503
     assert problem_of(response)["code"] == "unavailable"
     assert "needs Redis" in problem_of(response)["detail"]
+
+
+def test_a_ticket_kept_from_before_redis_was_taken_away_is_answered(
+    client: Client, product: Product, settings: Settings
+) -> None:
+    """And so is anybody's made-up address: without Redis there is no ticket, and no crash."""
+    address = ask(client)["Location"]
+    settings.CACHES = {name: cache for name, cache in settings.CACHES.items() if name != "locks"}
+
+    assert look(client, address).status_code == 404
+    assert client.get(address).status_code == 404
