@@ -18,23 +18,30 @@ from django_redis import get_redis_connection
 from pytest_django import Settings
 
 from conftest import Buy, MakeProduct, drain
-from inventory import consumer, counter, ledger, retries
+from inventory import consumer, counter, ledger, purchases, retries
 from inventory.audit import audit, read_books
 from inventory.consumer import Consumer, products_with_queues
 from inventory.counter import Entry
 from inventory.errors import KeyReused, SoldOut, TicketNotFound
 from inventory.ledger import ACCEPTED, PurchaseRequest, Receipt
 from inventory.models import Movement, Order, Product, Stock
-from inventory.purchases import purchase, redeem
+from inventory.purchases import purchase
 from inventory.strategies.group_commit import GroupCommit
 from inventory.tests.conftest import StartConsumer
 from inventory.tests.races import Crowd, race_in_processes
 from inventory.tests.servers import OwnRedis
 from inventory.tests.test_retries import lose_the_answer_to_the_first_commit
+from inventory.tickets import redeem
 
 pytestmark = [pytest.mark.redis, pytest.mark.django_db(transaction=True)]
 
 ADA = "guest:ada"
+
+
+@pytest.fixture(autouse=True)
+def _no_memory_of_sold_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that every purchase asks the counter."""
+    monkeypatch.setattr(purchases._sold_out, "_for_s", 0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from pytest_django import Settings
 from redis.crc import key_slot
 
 from conftest import Buy, MakeProduct, drain
-from inventory import consumer, counter, ledger
+from inventory import consumer, counter, ledger, purchases
 from inventory.audit import audit, read_books
 from inventory.consumer import Consumer
 from inventory.counter import Count, Entry, Settlement
@@ -32,17 +32,24 @@ from inventory.errors import (
 )
 from inventory.ledger import ACCEPTED, Receipt
 from inventory.models import Movement, Order, Product, Stock
-from inventory.purchases import purchase, redeem
+from inventory.purchases import purchase
 from inventory.strategies import STRATEGIES, redis_counter
 from inventory.tests.conftest import StartRedis
 from inventory.tests.races import Crowd, outcome_of
 from inventory.tests.servers import OwnRedis
+from inventory.tickets import redeem
 
 pytestmark = [pytest.mark.redis, pytest.mark.django_db(transaction=True)]
 
 SOON_S = 1.3
 """A purchase waits 0.5 s for Redis; the rest is for a busy machine."""
 ADA = "guest:ada"
+
+
+@pytest.fixture(autouse=True)
+def _no_memory_of_sold_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that every purchase asks the counter."""
+    monkeypatch.setattr(purchases._sold_out, "_for_s", 0.0)
 
 
 @pytest.fixture
