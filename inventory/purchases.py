@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 from django.core.cache import caches
 from django.utils import timezone
 
-from inventory import engine, locks, strategies
+from inventory import engine, locks, strategies, timings
 from inventory.errors import (
     InvalidPurchase,
     NotOpen,
@@ -37,8 +37,8 @@ from inventory.uninterrupted import all_ended
 TERMS_CACHE_S = 1
 """A changed price, window or strategy reaches every web process within this."""
 MAX_QUANTITY = 100
-QUEUE_WAIT_S = 3.0
-LONGEST_QUEUE = 200
+QUEUE_WAIT_S = 5.0
+LONGEST_QUEUE = 1000
 SOLD_OUT_MEMORY_S = 0.1
 """For at most this long after a restock a buyer may still be told “sold out”."""
 ABREAST = 1
@@ -176,7 +176,9 @@ def _turn(strategy: Strategy, product_id: int) -> Iterator[None]:
     if not strategy.one_at_a_time:
         yield
         return
-    if not _turnstile.enter(product_id, deadline=time.monotonic() + QUEUE_WAIT_S):
+    with timings.span("queue"):
+        entered = _turnstile.enter(product_id, deadline=time.monotonic() + QUEUE_WAIT_S)
+    if not entered:
         raise StockBusy
     try:
         yield
@@ -190,7 +192,9 @@ async def _aturn(strategy: Strategy, product_id: int) -> AsyncIterator[None]:
     if not strategy.one_at_a_time:
         yield
         return
-    if not await _aturnstile.enter(product_id, wait_s=QUEUE_WAIT_S):
+    with timings.span("queue"):
+        entered = await _aturnstile.enter(product_id, wait_s=QUEUE_WAIT_S)
+    if not entered:
         raise StockBusy
     try:
         yield

@@ -19,7 +19,7 @@ from enum import Enum, auto
 import django.db
 from django.db import connection
 
-from inventory import ledger
+from inventory import ledger, timings
 from inventory.errors import OutcomeUnknown, SoldOut, StockBusy
 from inventory.ledger import PurchaseRequest, Receipt
 from inventory.threads import NoThreadFree, in_thread
@@ -232,6 +232,7 @@ class _Course:
         pause_s = 0.0
         while True:
             self.attempts += 1
+            timings.attempt()
             yield pause_s
             cap_s = min(PAUSE_CAP_S, PAUSE_BASE_S * 2 ** min(self.attempts, 16))
             pause_s = random.uniform(0, cap_s)

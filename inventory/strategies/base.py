@@ -13,16 +13,17 @@ strategies may be mixed on one product.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import ClassVar
 
 import django.db
 from django.conf import settings
 from django.db import connection, transaction
 
-from inventory import engine, ledger, retries
+from inventory import engine, ledger, retries, timings
 from inventory.errors import SoldOut
 from inventory.ledger import PurchaseRequest, Receipt
 from inventory.models import Stock
@@ -136,7 +137,8 @@ def read_stock(product_id: int) -> Stock:
 
 async def aread_stock(sale: engine.Transaction, product_id: int, *, lock: bool = False) -> Stock:
     """See read_stock(); with `lock`, nobody else writes the row until the transaction's end."""
-    rows = await sale.read(LOCK_STOCK if lock else READ_STOCK, [product_id])
+    with timings.locking() if lock else nullcontext():
+        rows = await sale.read(LOCK_STOCK if lock else READ_STOCK, [product_id])
     available, version = rows[0] if rows else (0, 0)
     return Stock(product_id=product_id, available=available, version=version)
 
@@ -147,7 +149,7 @@ def take_units(product_id: int, quantity: int, *, writes: int = 1) -> bool:
 
     `writes` counts the sales that share them, each with a version and a movement of its own.
     """
-    with connection.cursor() as cursor:
+    with connection.cursor() as cursor, timings.locking():
         cursor.execute(TAKE_UNITS, [quantity, writes, product_id, quantity])
         return bool(cursor.rowcount)
 
@@ -156,7 +158,8 @@ async def atake_units(
     sale: engine.Transaction, product_id: int, quantity: int, *, writes: int = 1
 ) -> bool:
     """See take_units()."""
-    return bool(await sale.write(TAKE_UNITS, [quantity, writes, product_id, quantity]))
+    with timings.locking():
+        return bool(await sale.write(TAKE_UNITS, [quantity, writes, product_id, quantity]))
 
 
 def take_at_version(request: PurchaseRequest, seen: Stock, attempt: int) -> Receipt:
@@ -169,7 +172,7 @@ def take_at_version(request: PurchaseRequest, seen: Stock, attempt: int) -> Rece
     if seen.available < request.quantity:
         raise SoldOut(available=seen.available)
     quantity = request.quantity
-    with connection.cursor() as cursor:
+    with connection.cursor() as cursor, timings.locking():
         cursor.execute(TAKE_AT_VERSION, [quantity, seen.product_id, seen.version, quantity])
         if not cursor.rowcount:
             raise retries.Conflict
@@ -188,8 +191,10 @@ async def atake_at_version(
     if seen.available < request.quantity:
         raise SoldOut(available=seen.available)
     quantity = request.quantity
-    if not await sale.write(TAKE_AT_VERSION, [quantity, seen.product_id, seen.version, quantity]):
-        raise retries.Conflict
+    values = [quantity, seen.product_id, seen.version, quantity]
+    with timings.locking():
+        if not await sale.write(TAKE_AT_VERSION, values):
+            raise retries.Conflict
     orders = await ledger.aplace_orders(sale, [request], attempts=attempt)
     (receipt,) = await ledger.aclose_sales(
         sale,
@@ -224,10 +229,10 @@ async def asale_transaction() -> AsyncIterator[engine.Transaction]:
 
 
 class _Commit:
-    begun = False
+    begun_at: float | None = None
 
     def begins(self) -> None:
-        self.begun = True
+        self.begun_at = time.perf_counter()
 
 
 @contextmanager
@@ -236,7 +241,14 @@ def _commit_watched() -> Iterator[_Commit]:
     commit = _Commit()
     try:
         yield commit
+        if commit.begun_at is not None:
+            timings.add("commit", time.perf_counter() - commit.begun_at)
     except django.db.Error as error:
-        if commit.begun and retries.verdict_on(error) is retries.Verdict.CONNECTION_LOST:
+        if (
+            commit.begun_at is not None
+            and retries.verdict_on(error) is retries.Verdict.CONNECTION_LOST
+        ):
             raise retries.CommitLost from error
         raise
+    finally:
+        timings.let_go()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import django.db
 from django.db import connection
 
-from inventory import ledger, retries
+from inventory import ledger, retries, timings
 from inventory.errors import InventoryError, OutcomeUnknown, SoldOut, StockBusy
 from inventory.gathering import Gathering, Opens
 from inventory.strategies.base import (
@@ -94,12 +94,9 @@ class GroupCommit(Strategy):
         gate = threading.Lock()
         gate.acquire()
         place = _Place(request, gate)
-        leads = _join(self._threads, place)
-        if not leads and not gate.acquire(timeout=JOIN_WAIT_S):
-            if self._threads.give_up(request.product_id, place):
-                raise StockBusy
-            if not gate.acquire(timeout=ANSWER_WAIT_S):
-                raise OutcomeUnknown
+        if not _join(self._threads, place):
+            with timings.span("queue"):
+                self._wait(place, gate)
         if place.answer is None:
             self._lead(place)
         return place.told()
@@ -111,15 +108,35 @@ class GroupCommit(Strategy):
     async def _asell(self, request: PurchaseRequest) -> Receipt:
         gate = _TaskGate()
         place = _Place(request, gate)
-        leads = _join(self._tasks, place)
-        if not leads and not await gate.acquire(JOIN_WAIT_S):
-            if self._tasks.give_up(request.product_id, place):
-                raise StockBusy
-            if not await gate.acquire(ANSWER_WAIT_S):
-                raise OutcomeUnknown
+        if not _join(self._tasks, place):
+            with timings.span("queue"):
+                await self._await(place, gate)
         if place.answer is None:
             await self._alead(place)
         return place.told()
+
+    def _wait(self, place: _Place, gate: threading.Lock) -> None:
+        """
+        Sleep until the place has an answer, or the lead without one.
+
+        Raises StockBusy when nobody took it along in time, so that nobody will;
+        OutcomeUnknown when somebody did, but never said how it went.
+        """
+        if gate.acquire(timeout=JOIN_WAIT_S):
+            return
+        if self._threads.give_up(place.request.product_id, place):
+            raise StockBusy
+        if not gate.acquire(timeout=ANSWER_WAIT_S):
+            raise OutcomeUnknown
+
+    async def _await(self, place: _Place, gate: _TaskGate) -> None:
+        """See _wait()."""
+        if await gate.acquire(JOIN_WAIT_S):
+            return
+        if self._tasks.give_up(place.request.product_id, place):
+            raise StockBusy
+        if not await gate.acquire(ANSWER_WAIT_S):
+            raise OutcomeUnknown
 
     def sell_all(self, requests: Sequence[PurchaseRequest]) -> list[Receipt | Exception]:
         """Sell to one product's buyers as one group; an answer for each, in their order."""

@@ -2,6 +2,7 @@ from functools import cache
 
 from django.db import connection
 
+from inventory import timings
 from inventory.models import Stock
 from inventory.strategies.base import (
     PurchaseRequest,
@@ -41,7 +42,7 @@ class Pessimistic(Strategy):
 
 
 def _lock_stock(product_id: int) -> Stock:
-    with connection.cursor() as cursor:
+    with connection.cursor() as cursor, timings.locking():
         cursor.execute(_lock_statement(), [product_id])
         available, version = cursor.fetchone() or (0, 0)
     return Stock(product_id=product_id, available=available, version=version)

@@ -13,7 +13,7 @@ from redis.asyncio.lock import Lock as AsyncLock
 from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
 
-from inventory import locks, retries
+from inventory import locks, retries, timings
 from inventory.errors import StockBusy
 from inventory.strategies.base import (
     PurchaseRequest,
@@ -35,9 +35,9 @@ LockT = TypeVar("LockT", bound=Lock | AsyncLock)
 
 LOCK_TTL_S = 2.5
 """A crashed holder blocks the others no longer than this."""
-LOCK_WAIT_S = 3.5
+LOCK_WAIT_S = 5.0
 """Longer than the TTL, so that buyers outlive a crashed holder."""
-LONGEST_QUEUE = 200
+LONGEST_QUEUE = 1000
 LOCK_POLL_S = 0.005
 LEASE_S = 0.5
 """For how long one process may hand the lock from buyer to buyer: well below the TTL."""
@@ -94,7 +94,9 @@ class RedisLock(Strategy):
     async def asell(self, request: PurchaseRequest) -> Receipt:
         """See sell(). One task per process competes, and hands the lock to those behind it."""
         wait_ends_at = time.monotonic() + LOCK_WAIT_S
-        if not await self._aturnstile.enter(request.product_id, wait_s=LOCK_WAIT_S):
+        with timings.span("queue"):
+            entered = await self._aturnstile.enter(request.product_id, wait_s=LOCK_WAIT_S)
+        if not entered:
             raise StockBusy
         return await uninterrupted(self._asell_in_turn(request, wait_ends_at))
 
@@ -107,7 +109,8 @@ class RedisLock(Strategy):
     async def _asell_in_turn(self, request: PurchaseRequest, deadline: float) -> Receipt:
         product_id = request.product_id
         try:
-            lease = self._aleases.get(product_id) or await self._atake(product_id, deadline)
+            with timings.span("lock"):
+                lease = self._aleases.get(product_id) or await self._atake(product_id, deadline)
             lease.sales += 1
             return await retries.asettle(self.asell_once, request)
         finally:
@@ -144,10 +147,13 @@ class RedisLock(Strategy):
     @contextmanager
     def _locked(self, product_id: int) -> Iterator[None]:
         deadline = time.monotonic() + LOCK_WAIT_S
-        if not self._turnstile.enter(product_id, deadline=deadline):
+        with timings.span("queue"):
+            entered = self._turnstile.enter(product_id, deadline=deadline)
+        if not entered:
             raise StockBusy
         try:
-            lease = self._leases.get(product_id) or self._take(product_id, deadline)
+            with timings.span("lock"):
+                lease = self._leases.get(product_id) or self._take(product_id, deadline)
             lease.sales += 1
             yield
         finally:
