@@ -65,7 +65,7 @@ class RedisLock(Strategy):
     Polling a lock starves and wastes, so one thread per process competes for it
     and hands it to the buyers queueing behind it, first come first served, for
     at most 0.5 s or 50 sales. A lock lost to its TTL (2.5 s) sells nothing twice:
-    the write is guarded by the version as well. Waiting ends after 3.5 s in
+    the write is guarded by the version as well. Waiting ends after 5 s in
     StockBusy, and so does a Redis that cannot be reached. Raises SoldOut, LimitReached.
     """
 
