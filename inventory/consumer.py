@@ -80,11 +80,11 @@ def products_with_queues() -> list[Product]:
 def heal(product: Product) -> None:
     """Set a counter right that disagrees with the database, unless purchases are on their way."""
     seen = counter.count(product.pk)
-    available = read_stock(product.pk).available
-    if seen == Count() or seen.agrees_with(available):
+    stock = read_stock(product.pk)
+    if seen == Count() or seen.agrees_with(stock.available):
         return
-    if counter.heal(product.pk, seen=seen, available=available):
-        logger.warning("The counter of “%s” said %s, not %d", product, seen.left, available)
+    if counter.heal(product.pk, seen=seen, available=stock.available, version=stock.version):
+        logger.warning("The counter of “%s” said %s, not %d", product, seen.left, stock.available)
 
 
 def _already_sold(entries: Sequence[Entry]) -> set[uuid.UUID]:

@@ -169,24 +169,24 @@ def count(product_id: int) -> Count:
     return Count(left=left, pending=pending, epoch=epoch)
 
 
-def heal(product_id: int, *, seen: Count, available: int) -> bool:
+def heal(product_id: int, *, seen: Count, available: int, version: int) -> bool:
     """
     Set the counter to what the database has available, under a new epoch.
 
-    `seen` was read before the database was. False, and nothing changes, when the
-    counter has moved since or purchases are on their way.
+    `version` is that stock row's; `seen` was read before it was. False, and nothing
+    changes, when the counter has moved since or purchases are on their way.
     """
     as_seen = [text.encode(errors=ANY_BYTES) for text in (seen.left, seen.pending, seen.epoch)]
-    arguments = [*as_seen, available, uuid.uuid4().hex]
+    arguments = [*as_seen, available, version, uuid.uuid4().hex]
     return bool(_run("heal", keys=_keys(product_id), arguments=arguments))
 
 
-def shift(product_id: int, units: int) -> None:
-    """Let the counter follow a restock, correction or reset; a miss is healed later."""
+def shift(product_id: int, units: int, *, version: int) -> None:
+    """Let the counter follow what wrote that version of the stock row; a miss is healed later."""
     if "locks" not in settings.CACHES:
         return
     try:
-        _run("shift", keys=_keys(product_id)[:1], arguments=[units])
+        _run("shift", keys=_keys(product_id)[:1], arguments=[units, version])
     except RedisError as error:
         logger.warning("The counter of product %s missed %+d units: %s", product_id, units, error)
 

@@ -240,8 +240,8 @@ def adjust(*, product_id: int, delta: int, kind: Movement.Kind, reason: str, act
             raise AdjustmentRefused(
                 f"A change of {delta:+d} would leave fewer than 0 or more than {MAX_UNITS} units."
             )
-        _record_adjustment(product_id, delta, kind, reason, actor)
-        transaction.on_commit(partial(counter.shift, product_id, delta))
+        version = _record_adjustment(product_id, delta, kind, reason, actor)
+        transaction.on_commit(partial(counter.shift, product_id, delta, version=version))
 
 
 def reset(*, slugs: list[str], units: int, reason: str, actor: str) -> None:
@@ -278,8 +278,8 @@ def _reset_one(product_id: int, units: int, reason: str, actor: str) -> None:
     if not changed:
         raise AdjustmentRefused(f"The stock of “{product.slug}” moved; nothing was reset.")
     delta = units - stock.available
-    _record_adjustment(product_id, delta, Movement.Kind.RESET, reason, actor)
-    transaction.on_commit(partial(counter.shift, product_id, delta))
+    version = _record_adjustment(product_id, delta, Movement.Kind.RESET, reason, actor)
+    transaction.on_commit(partial(counter.shift, product_id, delta, version=version))
 
 
 def hold_for_run(*, product_id: int, until: datetime) -> bool:
@@ -388,7 +388,8 @@ def _insert_statement(
 
 def _record_adjustment(
     product_id: int, delta: int, kind: Movement.Kind, reason: str, actor: str
-) -> None:
+) -> int:
+    """Write the movement; the stock row's version that it is of."""
     stock = Stock.objects.get(product_id=product_id)
     Movement.objects.create(
         product_id=product_id,
@@ -399,3 +400,4 @@ def _record_adjustment(
         reason=reason,
         actor=actor,
     )
+    return stock.version

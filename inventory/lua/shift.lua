@@ -1,5 +1,7 @@
--- Key: counter. Argument: units put on sale, or taken off it when negative.
--- Without a counter nothing happens: it is made from the database when it is needed.
-if tonumber(redis.call('HGET', KEYS[1], 'left')) then
+-- Key: counter. Arguments: units put on sale, or taken off it when negative; the stock row's
+-- version that did so. Without a counter nothing happens: it is made from the database when it
+-- is needed; nor when it was made from that version or a later one, which has counted them.
+local counter = redis.call('HMGET', KEYS[1], 'left', 'version')
+if tonumber(counter[1]) and tonumber(ARGV[2]) > (tonumber(counter[2]) or 0) then
   redis.call('HINCRBY', KEYS[1], 'left', ARGV[1])
 end

@@ -96,9 +96,11 @@ class RedisCounter(Strategy):
 def _heal(product_id: int, word: str) -> None:
     seen = counter.count(product_id)
     with outage_as(StockBusy):
-        available = read_stock(product_id).available
-    if word == "missing" or not seen.agrees_with(available):
-        counter.heal(product_id, seen=seen, available=available)
+        stock = read_stock(product_id)
+    if word == "missing" or not seen.agrees_with(stock.available):
+        counter.heal(
+            product_id, seen=seen, available=stock.available, version=stock.version
+        )
 
 
 def _wish(request: PurchaseRequest) -> dict[str, Any]:

@@ -436,7 +436,7 @@ def test_asks_the_database_about_a_sold_out_counter_once_a_second(
         unit_price=product.price,
         strategy="redis_counter",
     )
-    counter.heal(product.pk, seen=Count(), available=0)
+    counter.heal(product.pk, seen=Count(), available=0, version=0)
 
     for _ in range(20):
         with pytest.raises(SoldOut):
@@ -632,7 +632,7 @@ def test_a_damaged_counter_heals_while_nothing_is_on_its_way(
 
     damage(limited, ticket)
 
-    ask_until_accepted(limited, ADA)
+    assert ask_until_accepted(limited, ADA) == 0, "by the first buyer who meets it"
     commit_all(limited)
     assert Order.objects.filter(buyer=ADA).count() == 2
     assert_agrees(limited)
@@ -687,8 +687,10 @@ def test_a_ticket_of_the_wrong_type_says_nothing_untrue(product: Product) -> Non
     with pytest.raises(OutcomeUnknown):
         redeem(slug=product.slug, reference=ticket.order, buyer=ADA)
     assert ask(product).available == 8
+    assert ask(product, buyer=ADA, key=key).order == ticket.order
     drain(product)
     assert redeem(slug=product.slug, reference=ticket.order, buyer=ADA).status == "confirmed"
+    commit_all(product)
     assert_agrees(product)
 
 
@@ -776,6 +778,33 @@ def test_a_change_of_stock_reaches_the_counter(
     drain(product)
     assert units_of(product) == left - waiting
     assert_agrees(product)
+
+
+@pytest.mark.parametrize("counted", [False, True], ids=["no counter", "sold out"])
+def test_a_restock_is_counted_once_when_the_counter_is_healed_before_it_arrives(
+    product: Product, monkeypatch: pytest.MonkeyPatch, counted: bool
+) -> None:
+    """A buyer comes between its commit and its way to Redis."""
+    if counted:
+        ask(product, quantity=10)
+        drain(product)
+    else:
+        reset(product, 0)
+    shift = counter.shift
+
+    def come_late(*args: Any, **options: Any) -> None:
+        ask(product)
+        shift(*args, **options)
+
+    with monkeypatch.context() as late:
+        late.setattr(counter, "shift", come_late)
+        adjust(product, 5)
+
+    assert numbers(product) == ("4", "1"), "4 and not 9"
+    drain(product)
+    assert_agrees(product)
+    adjust(product, 3)
+    assert numbers(product) == ("7", "0"), "the next one arrives"
 
 
 def test_a_change_that_is_rolled_back_does_not_reach_the_counter(product: Product) -> None:
