@@ -746,6 +746,20 @@ def test_settles_without_a_counter(product: Product) -> None:
     assert counter.count(product.pk) == Count()
 
 
+def test_settles_what_was_sold_while_its_queue_was_overwritten(product: Product) -> None:
+    ticket = ask(product, buyer=ADA)
+    entry = take_one(product)
+    replace(":stream", "string")(product, ticket)
+
+    Consumer("slow")._commit(product, [entry])
+
+    assert redeem(slug=product.slug, reference=ticket.order, buyer=ADA).status == "confirmed"
+    commit_all(product)
+    assert ask(product).available == 8
+    commit_all(product)
+    assert_agrees(product)
+
+
 # Restocks, corrections, resets
 
 
