@@ -41,7 +41,8 @@ QUEUE_WAIT_S = 5.0
 LONGEST_QUEUE = 1000
 SOLD_OUT_MEMORY_S = 0.1
 """For at most this long after a restock a buyer may still be told “sold out”."""
-ABREAST = 1
+ABREAST = 4
+"""How many tasks of one event loop come to the row at a time."""
 _turnstile = Turnstile(longest_queue=LONGEST_QUEUE)
 _aturnstile = AsyncTurnstile(longest_queue=LONGEST_QUEUE, abreast=ABREAST)
 _sold_out = SoldOutMemory(for_s=SOLD_OUT_MEMORY_S)

@@ -97,6 +97,36 @@ def test_a_sale_cancelled_at_any_await_is_made_as_a_whole_or_not_at_all(
 
 
 @pytest.mark.mariadb
+def test_a_sale_begun_goes_on_to_its_end_without_its_buyer(
+    strategy: str, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each client that leaves would cost the pool a connection."""
+    product = make_product(units=5, strategy=strategy)
+    begun = asyncio.Event()
+    run_statement = AsyncConnection.exec_driver_sql
+
+    async def watched(self: AsyncConnection, *statement: Any) -> Any:
+        begun.set()
+        return await run_statement(self, *statement)
+
+    monkeypatch.setattr(AsyncConnection, "exec_driver_sql", watched)
+
+    async def story() -> None:
+        sale = asyncio.create_task(buy(product))
+        await begun.wait()
+        sale.cancel()
+        await asyncio.wait([sale])
+        assert sale.cancelled(), "the buyer does not wait for it"
+        await nothing_is_left_open()
+        pool: Any = engine._engine().pool
+        assert pool.checkedin() == 1
+
+    run(story())
+    assert Order.objects.count() == 1
+    assert audit(read_books(product.pk)) == []
+
+
+@pytest.mark.mariadb
 def test_a_crowd_half_of_which_leaves_harms_nobody_who_stays(
     strategy: str, make_product: MakeProduct
 ) -> None:
@@ -187,6 +217,31 @@ def test_the_outcome_is_unknown_when_the_books_cannot_be_asked(
         raise django.db.OperationalError(2003, "unreachable")
 
     monkeypatch.setattr(retries.ledger, "find_receipt", unreachable)
+
+    with pytest.raises(OutcomeUnknown):
+        run(buy(product))
+
+
+@pytest.mark.mariadb
+def test_a_lost_commit_followed_by_lock_waits_ends_in_unknown_and_not_in_busy(
+    strategy: str, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Busy says that nothing was sold, which nobody can know here."""
+    product = make_product(units=5, strategy=strategy)
+    codes = iter([2013])
+    read = engine.Transaction.read
+
+    async def failing_commit(self: AsyncConnection) -> None:
+        await self.rollback()
+        raise OperationalError("COMMIT", None, DriverError(next(codes, 1205), "as it says"))
+
+    async def failing_read(self: Any, sql: str, values: Any) -> Any:
+        if sql.startswith("CALL"):
+            raise OperationalError(sql, None, DriverError(next(codes, 1205), "as it says"))
+        return await read(self, sql, values)
+
+    monkeypatch.setattr(AsyncConnection, "commit", failing_commit)
+    monkeypatch.setattr(engine.Transaction, "read", failing_read)
 
     with pytest.raises(OutcomeUnknown):
         run(buy(product))

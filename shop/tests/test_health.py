@@ -191,3 +191,22 @@ def test_answers_probes_over_http_where_everything_else_is_sent_to_https(
 
     assert client.get(address).status_code == 200
     assert client.get("/products/lamp/").status_code == 301
+
+
+@pytest.mark.django_db(transaction=True)
+def test_probes_of_what_hangs_do_not_pile_up(
+    client: Client, monkeypatch: pytest.MonkeyPatch, hang: Callable[..., None]
+) -> None:
+    """Each would keep a thread and a connection."""
+    asked: list[bool] = []
+
+    def counted() -> None:
+        asked.append(True)
+        hang()
+
+    monkeypatch.setattr(health, "_ask_database", counted)
+
+    for _ in range(2):
+        assert client.get("/readyz").status_code == 503
+
+    assert len(asked) == 1
