@@ -98,9 +98,7 @@ def _heal(product_id: int, word: str) -> None:
     with outage_as(StockBusy):
         stock = read_stock(product_id)
     if word == "missing" or not seen.agrees_with(stock.available):
-        counter.heal(
-            product_id, seen=seen, available=stock.available, version=stock.version
-        )
+        counter.heal(product_id, seen=seen, available=stock.available, version=stock.version)
 
 
 def _wish(request: PurchaseRequest) -> dict[str, Any]:
