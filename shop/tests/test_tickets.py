@@ -345,6 +345,7 @@ def test_an_unknown_ticket_says_that_nothing_was_bought_with_it(
     assert problem_of(response)["detail"].startswith(LOST)
     assert "nothing was bought with it. Please buy again" in text_of(page)
     assert page["Content-Type"].startswith("text/html")
+    assert "<h1>No such ticket</h1>" in text_of(page)
     assert 'http-equiv="refresh"' not in text_of(page), "it would never be found"
 
 
