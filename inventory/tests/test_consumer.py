@@ -788,7 +788,7 @@ def test_a_queue_that_is_none_does_not_stop_the_other_products(
     assert_agrees(product)
 
 
-def test_needs_redis(settings: Settings) -> None:
+def test_needs_redis(product: Product, settings: Settings) -> None:
     settings.CACHES = {name: cache for name, cache in settings.CACHES.items() if name != "locks"}
 
     with pytest.raises(CommandError, match="REDIS_URL is not set"):
