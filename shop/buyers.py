@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.utils.cache import patch_vary_headers
 
 from inventory.threads import in_thread
 
@@ -55,7 +56,7 @@ def aidentified(view: AsyncView) -> AsyncView:
 
 def _who(request: HttpRequest) -> tuple[str, str | None]:
     """The buyer; and the name of the guest, if it is a new one."""
-    if request.user.is_authenticated:
+    if settings.SESSION_COOKIE_NAME in request.COOKIES and request.user.is_authenticated:
         return f"user:{request.user.pk}", None
     known: str | None = request.get_signed_cookie(COOKIE, default=None)
     guest = known or uuid.uuid4().hex
@@ -65,6 +66,7 @@ def _who(request: HttpRequest) -> tuple[str, str | None]:
 def _introduced(
     request: HttpRequest, response: HttpResponse, new_guest: str | None
 ) -> HttpResponse:
+    patch_vary_headers(response, ["Cookie"])
     if new_guest is not None:
         response.set_signed_cookie(
             COOKIE,

@@ -59,6 +59,8 @@ def answer_to(error: InventoryError) -> Answer:
 
 def wants_json(request: HttpRequest) -> bool:
     """Whether the client asked for JSON rather than a page."""
+    if request.META.get("HTTP_ACCEPT") == "application/json":
+        return True
     types = ["text/html", "application/json", "application/problem+json"]
     return request.get_preferred_type(types) in types[1:]
 
