@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import select
 import shutil
 import signal
 import socket
@@ -130,6 +131,7 @@ class RealConsumer:
     def wait_until_it_stops(self) -> None:
         """Wait until it is at the point where it was made to stop."""
         assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], WAIT_S)[0], "it never came there"
         line = self.process.stdout.readline()
         assert line == "here\n", self.process.communicate()[1]
 
