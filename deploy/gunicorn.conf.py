@@ -5,7 +5,7 @@ import os
 bind = os.environ.get("BIND", "127.0.0.1:8000")
 worker_class = "asgi" if os.environ.get("SERVER_KIND") == "asgi" else "gthread"
 workers = int(os.environ.get("WEB_WORKERS", "2"))
-threads = 1 if worker_class == "asgi" else int(os.environ.get("WEB_THREADS", "8"))
+threads = 1 if worker_class == "asgi" else int(os.environ.get("WEB_THREADS", "16"))
 backlog = 2048
 worker_connections = 2000
 keepalive = 10

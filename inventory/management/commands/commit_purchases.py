@@ -15,16 +15,17 @@ from django.core.management.base import BaseCommand, CommandError
 from redis.exceptions import RedisError
 
 from inventory import counter
-from inventory.consumer import Consumer, heal, products_with_queues
+from inventory.consumer import LARGEST_BATCH, Consumer, heal, products_with_queues
 
 logger = logging.getLogger(__name__)
 
-IDLE_S = 0.02
+GATHER_S = 0.05
+"""How long to let entries gather when there were too few for a whole batch."""
 LOOK_AROUND_S = 1.0
 """How often counters are compared with the database, and dead consumers' entries looked for."""
 OUTAGE_PAUSE_S = 0.5
-NICENESS = 5
-"""Buyers waiting for an answer come first; the queue can wait."""
+NICENESS = 19
+"""Buyers waiting for an answer come first: the queue is no longer than there are units."""
 
 
 class Command(BaseCommand):
@@ -68,6 +69,6 @@ def _work_a_while(consumer: Consumer, stopped: Event) -> int:
         heal(product)
     until = time.monotonic() + LOOK_AROUND_S
     while time.monotonic() < until and not stopped.is_set():
-        if not sum(consumer.commit_new(product) for product in products):
-            stopped.wait(IDLE_S)
+        if max((consumer.commit_new(product) for product in products), default=0) < LARGEST_BATCH:
+            stopped.wait(GATHER_S)
     return sum(counter.on_their_way(product.pk) for product in products)
