@@ -11,11 +11,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
 from inventory.models import Movement, Order, Stock
+
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""By how much the clocks of web processes may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,8 @@ class Snapshot:
 
     available: int = 0
     version: int = 0
+    taken_at: datetime | None = None
+    """Orders without a sale are looked for from then on; from the beginning without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +111,11 @@ def _orders(product_id: int, since: Snapshot) -> list[QuerySet[Order]]:
     """The orders sold since, and those never sold; each found without reading all the rest."""
     ours = Order.objects.filter(product_id=product_id)
     sold = ours.filter(
-        pk__in=Movement.objects.filter(
-            product_id=product_id, version__gt=since.version, order__isnull=False
-        ).values("order_id")
-    )
+        movements__product_id=product_id, movements__version__gt=since.version
+    ).distinct()
     never = ours.filter(~Exists(Movement.objects.filter(order_id=OuterRef("pk"))))
+    if since.taken_at is not None:
+        never = never.filter(created_at__gte=since.taken_at - CLOCKS_DIFFER)
     return [sold, never]
 
 

@@ -110,7 +110,7 @@ def measure_ceiling(*, host: str, concurrency: int, generator: Generator = LOCUS
 
 def _perform(spec: RunSpec, product: Product, setting: Setting, progress: Progress) -> LoadRun:
     stock = Stock.objects.get(product=product)
-    opening = Snapshot(available=stock.available, version=stock.version)
+    opening = Snapshot(available=stock.available, version=stock.version, taken_at=timezone.now())
     if opening.available != spec.units:
         raise CommandError("Somebody else moved the lab product's stock just now.")
     run = LoadRun.objects.create(
@@ -169,7 +169,11 @@ def _observe(
     drain = _drain(run, product, record)
     innodb = costs.differences(counters, costs.innodb_counters())
     time.sleep(SETTLE_S)
-    opening = Snapshot(available=run.opening_available, version=run.opening_version)
+    opening = Snapshot(
+        available=run.opening_available,
+        version=run.opening_version,
+        taken_at=run.started_at,
+    )
     books = read_books(product.pk, since=opening)
     only_purchases = setting.generator.opens_pages_beforehand
     here = setting.server_started_here
