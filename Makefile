@@ -15,6 +15,9 @@ demo:  ## From a bare clone to a running sale: install, sell, print the table, l
 test:  ## Run the whole suite, embedded and on MariaDB + Redis
 	@bin/bootstrap --dev && bin/test
 
+test-long:  ## Before a release: 100,000 contended sales by every strategy, on MariaDB + Redis
+	@export DB=mariadb; bin/bootstrap --dev && bin/services start && bin/test-long
+
 compare:  ## The original experiment: every strategy, in repeated rounds
 	@bin/bootstrap && bin/services start && bin/manage migrate --verbosity 0 && bin/manage compare_strategies
 
@@ -36,5 +39,5 @@ lint:  ## Check style, types, imports and migrations
 format:  ## Format the code
 	@bin/bootstrap --dev && .venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .
 
-.PHONY: help demo test compare bench serve services stop lint format
+.PHONY: help demo test test-long compare bench serve services stop lint format
 .DEFAULT_GOAL := help

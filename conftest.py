@@ -15,7 +15,7 @@ from django.core.cache import caches
 from django.db import connection
 from django_redis import get_redis_connection
 
-from inventory import counter, ledger, purchases
+from inventory import adjustments, counter, purchases
 from inventory.consumer import Consumer
 from inventory.ledger import ACCEPTED, Receipt
 from inventory.models import Movement, Product
@@ -64,9 +64,9 @@ def make_product() -> MakeProduct:
     def make(slug: str = "lamp", *, units: int = 10, **fields: Any) -> Product:
         values = {"name": slug.title(), "price": Decimal("12.50"), **fields}
         product = Product.objects.create(slug=slug, **values)
-        ledger.open_stock(product_id=product.pk)
+        adjustments.open_stock(product_id=product.pk)
         if units:
-            ledger.adjust(
+            adjustments.adjust(
                 product_id=product.pk,
                 delta=units,
                 kind=Movement.Kind.RESTOCK,

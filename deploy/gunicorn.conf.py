@@ -25,5 +25,5 @@ def post_fork(server, worker):
     at once up to 100 were one worker's, and the other had nothing to do. Between
     listeners of one address the kernel spreads them.
     """
-    shared = list(worker.sockets)
-    worker.sockets += [type(s)(s.getsockname(), s.conf, s.log) for s in shared]
+    by_port = [shared for shared in worker.sockets if isinstance(shared.getsockname(), tuple)]
+    worker.sockets += [type(s)(s.getsockname(), s.conf, s.log) for s in by_port]

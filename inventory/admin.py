@@ -11,9 +11,9 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from inventory import ledger
+from inventory import adjustments
+from inventory.adjustments import MAX_UNITS
 from inventory.errors import InventoryError, StockBusy
-from inventory.ledger import MAX_UNITS
 from inventory.models import Movement, Order, Product
 from inventory.retries import outage_as
 from inventory.strategies import STRATEGIES
@@ -127,7 +127,7 @@ class ProductAdmin(admin.ModelAdmin):
     ) -> None:
         """Write only what was edited, and give a new product its stock row."""
         obj.save(update_fields=form.changed_data if change else None)
-        ledger.open_stock(product_id=obj.pk)
+        adjustments.open_stock(product_id=obj.pk)
 
     @admin.action(description="Restock or correct by a number…", permissions=["change"])
     def adjust_stock(
@@ -136,7 +136,7 @@ class ProductAdmin(admin.ModelAdmin):
         """Ask by how much and why, then write one movement per product."""
 
         def adjust(product: Product, answers: dict[str, Any]) -> str:
-            ledger.adjust(
+            adjustments.adjust(
                 product_id=product.pk,
                 delta=answers["delta"],
                 kind=Movement.Kind(answers["kind"]),
@@ -152,7 +152,7 @@ class ProductAdmin(admin.ModelAdmin):
         """Ask to which number and why, then write one movement per product."""
 
         def reset(product: Product, answers: dict[str, Any]) -> str:
-            ledger.reset(
+            adjustments.reset(
                 slugs=[product.slug],
                 units=answers["units"],
                 reason=answers["reason"],

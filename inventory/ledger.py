@@ -1,7 +1,8 @@
 """
-The books: the only writer of orders and movements.
+The books of sales: the only writer of orders and of their movements.
 
-Whoever writes a stock row records it here in the same transaction.
+Whoever takes units from a stock row records it here in the same transaction. What
+is not a sale is recorded by inventory/adjustments.py.
 """
 
 from __future__ import annotations
@@ -9,29 +10,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
-from functools import cache, partial
 from typing import Any
 
-from django.db import connection, transaction
-from django.db.models import AutoField, F, Field
-from django.utils import timezone
+from django.db import connection
 
-from inventory import counter
 from inventory.engine import Transaction
-from inventory.errors import AdjustmentRefused, KeyReused, LimitReached, ProductNotFound
-from inventory.models import Movement, Order, Product, Stock
-
-MAX_UNITS = 1_000_000_000
-"""More units than any sale has; an adjustment beyond it is a typing error."""
-
-MAX_REASON_LENGTH = 200
+from inventory.errors import KeyReused, LimitReached
+from inventory.models import Movement, Order
+from inventory.statements import Statement, insert
 
 ACCEPTED = "accepted"
 """The status of a purchase in a queue: the order it will become is named, and not made."""
-Statement = tuple[str, list[Any]]
-"""SQL with %s places, and their values."""
 
 # Arguments: product, buyers. One row per buyer with the units of all its orders.
 UNITS_BOUGHT = """
@@ -215,86 +205,6 @@ def receipt_of(*, reference: uuid.UUID, buyer: str) -> Receipt | None:
     return _earlier_receipt(sale) if sale else None
 
 
-def open_stock(*, product_id: int) -> None:
-    """Give a new product its stock row, with no units; harmless when it has one."""
-    Stock.objects.get_or_create(product_id=product_id)
-
-
-def adjust(*, product_id: int, delta: int, kind: Movement.Kind, reason: str, actor: str) -> None:
-    """
-    Add `delta` units (take them when negative), with one movement.
-
-    Raises AdjustmentRefused when too few units are available, and changes nothing.
-    """
-    _check_reason(reason)
-    if delta == 0:
-        raise AdjustmentRefused("A change of 0 units changes nothing.")
-    if abs(delta) > MAX_UNITS:
-        raise AdjustmentRefused(f"A change must be within ±{MAX_UNITS} units.")
-    open_stock(product_id=product_id)
-    with transaction.atomic():
-        changed = Stock.objects.filter(
-            product_id=product_id, available__gte=-delta, available__lte=MAX_UNITS - delta
-        ).update(available=F("available") + delta, version=F("version") + 1)
-        if not changed:
-            raise AdjustmentRefused(
-                f"A change of {delta:+d} would leave fewer than 0 or more than {MAX_UNITS} units."
-            )
-        version = _record_adjustment(product_id, delta, kind, reason, actor)
-        transaction.on_commit(partial(counter.shift, product_id, delta, version=version))
-
-
-def reset(*, slugs: list[str], units: int, reason: str, actor: str) -> None:
-    """
-    Set the available units of products to `units`, with one movement each, all or none.
-
-    Raises AdjustmentRefused for an absurd number, a reason too long, or while a load
-    run holds one of the products; ProductNotFound for an unknown slug.
-    """
-    _check_reason(reason)
-    if not 0 <= units <= MAX_UNITS:
-        raise AdjustmentRefused(f"Units must be between 0 and {MAX_UNITS}, not {units}.")
-    ids = dict(Product.objects.filter(slug__in=slugs).values_list("slug", "pk"))
-    for slug in slugs:
-        if slug not in ids:
-            raise ProductNotFound(slug=slug)
-    with transaction.atomic():
-        for product_id in sorted(ids.values()):
-            _reset_one(product_id, units, reason, actor)
-
-
-def _reset_one(product_id: int, units: int, reason: str, actor: str) -> None:
-    """Reset under the stock row's lock, which `hold_for_run` takes as well."""
-    open_stock(product_id=product_id)
-    stock = Stock.objects.select_for_update().get(product_id=product_id)
-    product = Product.objects.get(pk=product_id)
-    if product.is_held_by_a_run(timezone.now()):
-        raise AdjustmentRefused(
-            f"A load run holds “{product.slug}” until {product.run_until:%H:%M:%S} UTC."
-        )
-    changed = Stock.objects.filter(product_id=product_id, version=stock.version).update(
-        available=units, version=F("version") + 1
-    )
-    if not changed:
-        raise AdjustmentRefused(f"The stock of “{product.slug}” moved; nothing was reset.")
-    delta = units - stock.available
-    version = _record_adjustment(product_id, delta, Movement.Kind.RESET, reason, actor)
-    transaction.on_commit(partial(counter.shift, product_id, delta, version=version))
-
-
-def hold_for_run(*, product_id: int, until: datetime) -> bool:
-    """Keep resets of a product away until then; False when another run holds it."""
-    with transaction.atomic():
-        Stock.objects.select_for_update().get(product_id=product_id)
-        free = Product.objects.filter(pk=product_id).exclude(run_until__gt=timezone.now())
-        return bool(free.update(run_until=until))
-
-
-def _check_reason(reason: str) -> None:
-    if len(reason) > MAX_REASON_LENGTH:
-        raise AdjustmentRefused(f"A reason has at most {MAX_REASON_LENGTH} characters.")
-
-
 def _sale_of(*, buyer: str, **order: uuid.UUID) -> Movement | None:
     named = {f"order__{field}": value for field, value in order.items()}
     sales = Movement.objects.filter(kind=Movement.Kind.SALE, order__buyer=buyer, **named)
@@ -350,54 +260,3 @@ def _limits(requests: Sequence[PurchaseRequest]) -> dict[str, int]:
 def _insert(rows: Sequence[Order] | Sequence[Movement]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(*insert(rows))
-
-
-def insert(rows: Sequence[Order] | Sequence[Movement]) -> Statement:
-    """
-    Write down the INSERT of new rows of one model, with a statement compiled once.
-
-    The stock row stays locked meanwhile, and the ORM takes three times as long
-    to compile the same statement anew (docs/decisions/0003-prepared-inserts.md).
-    """
-    statement, places, fields = _insert_statement(type(rows[0]))
-    values = [_value(field, getattr(row, field.attname)) for row in rows for field in fields]
-    return statement + ", ".join([places] * len(rows)), values
-
-
-def _value(field: Field[Any, Any], value: Any) -> Any:
-    """
-    Prepare a value without asking the server what it is, which an event loop must not.
-
-    A UUID's digits suit its columns everywhere: uuid on MariaDB, char(32) elsewhere.
-    """
-    if isinstance(value, uuid.UUID):
-        return value.hex
-    return field.get_db_prep_save(value, connection)
-
-
-@cache
-def _insert_statement(
-    model: type[Order] | type[Movement],
-) -> tuple[str, str, list[Field[Any, Any]]]:
-    fields = [field for field in model._meta.concrete_fields if not isinstance(field, AutoField)]
-    quote = connection.ops.quote_name
-    columns = ", ".join(quote(str(field.column)) for field in fields)
-    places = ", ".join(["%s"] * len(fields))
-    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ", f"({places})", fields  # noqa: S608  # names are the models'
-
-
-def _record_adjustment(
-    product_id: int, delta: int, kind: Movement.Kind, reason: str, actor: str
-) -> int:
-    """Write the movement; the stock row's version that it is of."""
-    stock = Stock.objects.get(product_id=product_id)
-    Movement.objects.create(
-        product_id=product_id,
-        version=stock.version,
-        kind=kind,
-        delta=delta,
-        available_after=stock.available,
-        reason=reason,
-        actor=actor,
-    )
-    return stock.version

@@ -12,7 +12,7 @@ from typing import Any
 
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 KEY = re.compile(r'name="key" value="([^"]+)"')
-MOST_TRIES = 4
+MOST_TRIES = 30
 """How often an unknown outcome is asked for, with the same key."""
 TRY_AGAIN_S = 0.5
 

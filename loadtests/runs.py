@@ -17,7 +17,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 from django.utils import timezone
 
-from inventory import ledger, strategies
+from inventory import adjustments, strategies
 from inventory.audit import Snapshot, read_books
 from inventory.models import Order, Product, Stock
 from inventory.purchases import TERMS_CACHE_S
@@ -141,10 +141,12 @@ def _prepare_product(spec: RunSpec) -> Product:
     )
     if not product.is_lab:
         raise CommandError(f"“{LAB_SLUG}” is not a lab product: it will not be run against.")
-    ledger.open_stock(product_id=product.pk)
-    ledger.reset(slugs=[LAB_SLUG], units=spec.units, reason=f"run of {spec.strategy}", actor="lab")
+    adjustments.open_stock(product_id=product.pk)
+    adjustments.reset(
+        slugs=[LAB_SLUG], units=spec.units, reason=f"run of {spec.strategy}", actor="lab"
+    )
     until = timezone.now() + timedelta(seconds=spec.limit_s() + DRAIN_WITHIN_S + 30)
-    if not ledger.hold_for_run(product_id=product.pk, until=until):
+    if not adjustments.hold_for_run(product_id=product.pk, until=until):
         raise CommandError("Another run has just begun on the lab product.")
     LoadRun.objects.filter(status=LoadRun.Status.RUNNING).update(  # whoever ran them was killed
         status=LoadRun.Status.ABORTED, finished_at=timezone.now()

@@ -23,7 +23,7 @@ from inventory.errors import (
     StrategyUnavailable,
     TicketNotFound,
 )
-from inventory.retries import OUTAGES, verdict_on
+from inventory.verdicts import OUTAGES, verdict_on
 
 RETRY_AFTER_S = 1
 

@@ -23,7 +23,7 @@ import django.db
 from django.conf import settings
 from django.db import connection, transaction
 
-from inventory import engine, ledger, retries, timings
+from inventory import engine, ledger, retries, timings, verdicts
 from inventory.errors import SoldOut
 from inventory.ledger import PurchaseRequest, Receipt
 from inventory.models import Stock
@@ -246,7 +246,7 @@ def _commit_watched() -> Iterator[_Commit]:
     except django.db.Error as error:
         if (
             commit.begun_at is not None
-            and retries.verdict_on(error) is retries.Verdict.CONNECTION_LOST
+            and verdicts.verdict_on(error) is verdicts.Verdict.CONNECTION_LOST
         ):
             raise retries.CommitLost from error
         raise

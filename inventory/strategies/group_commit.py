@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import django.db
 from django.db import connection
 
-from inventory import ledger, retries, timings
+from inventory import ledger, retries, timings, verdicts
 from inventory.errors import InventoryError, OutcomeUnknown, SoldOut, StockBusy
 from inventory.gathering import Gathering, Opens
 from inventory.strategies.base import (
@@ -30,7 +30,7 @@ JOIN_WAIT_S = 3.0
 """How long a buyer waits for a group to take it along."""
 ANSWER_WAIT_S = 12.0
 """How long it then waits for the group's commit before it calls the outcome unknown."""
-GROUP_OUTAGES = retries.OUTAGES - {retries.Verdict.ROLLED_BACK}
+GROUP_OUTAGES = verdicts.OUTAGES - {verdicts.Verdict.ROLLED_BACK}
 """What no smaller group would fare better with: all of its buyers are told to try again."""
 
 
@@ -257,7 +257,7 @@ def _tell(members: Sequence[_Place], answers: Sequence[Receipt | Exception]) -> 
 def _is_over(error: Exception) -> bool:
     """Whether the database cannot be sold from just now, by any group."""
     if isinstance(error, django.db.Error):
-        return retries.verdict_on(error) in GROUP_OUTAGES
+        return verdicts.verdict_on(error) in GROUP_OUTAGES
     return isinstance(error, retries.CommitLost | StockBusy | OutcomeUnknown)
 
 

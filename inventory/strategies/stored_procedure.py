@@ -5,7 +5,7 @@ import django.db
 from django.db import connection
 from django.utils import timezone
 
-from inventory import engine, retries
+from inventory import engine, retries, verdicts
 from inventory.errors import LimitReached, SoldOut
 from inventory.models import Order
 from inventory.strategies.base import PurchaseRequest, Receipt, Strategy, refuse_to_nest
@@ -43,7 +43,7 @@ class StoredProcedure(Strategy):
                 while cursor.nextset():
                     pass
         except django.db.Error as error:
-            if retries.verdict_on(error) is retries.Verdict.CONNECTION_LOST:
+            if verdicts.verdict_on(error) is verdicts.Verdict.CONNECTION_LOST:
                 raise retries.CommitLost from error
             raise
         return _receipt(request, reference, outcome, available, version)
@@ -55,7 +55,7 @@ class StoredProcedure(Strategy):
             async with engine.transaction() as sale:
                 (row,) = await sale.read(CALL, _arguments(request, reference, attempt))
         except django.db.Error as error:
-            if retries.verdict_on(error) is retries.Verdict.CONNECTION_LOST:
+            if verdicts.verdict_on(error) is verdicts.Verdict.CONNECTION_LOST:
                 raise retries.CommitLost from error
             raise
         return _receipt(request, reference, *row)

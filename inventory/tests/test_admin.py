@@ -24,8 +24,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from conftest import Buy, MakeProduct
+from inventory.adjustments import MAX_UNITS
 from inventory.audit import audit, read_books
-from inventory.ledger import MAX_UNITS
 from inventory.models import Movement, Order, Product, Stock
 from inventory.purchases import purchase
 

@@ -18,8 +18,8 @@ from django.utils import timezone
 from redis.lock import Lock
 
 from conftest import Buy, MakeProduct
+from inventory.adjustments import MAX_UNITS
 from inventory.audit import audit, read_books
-from inventory.ledger import MAX_UNITS
 from inventory.models import Movement, Order, Product, Stock
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -300,7 +300,7 @@ class TestSeedDemo:
             raise RuntimeError("power cut")
 
         with monkeypatch.context() as broken:
-            broken.setattr("inventory.ledger.adjust", fail)
+            broken.setattr("inventory.adjustments.adjust", fail)
             with pytest.raises(RuntimeError, match="power cut"):
                 run("seed_demo")
         assert not Product.objects.exists()

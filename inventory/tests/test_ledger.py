@@ -27,7 +27,8 @@ from hypothesis.stateful import (
 )
 
 from conftest import SAFE, Buy, MakeProduct, settled
-from inventory import ledger, purchases
+from inventory import adjustments, ledger, purchases
+from inventory.adjustments import MAX_UNITS
 from inventory.audit import audit, read_books
 from inventory.errors import (
     AdjustmentRefused,
@@ -36,7 +37,7 @@ from inventory.errors import (
     ProductNotFound,
     SoldOut,
 )
-from inventory.ledger import MAX_UNITS, PurchaseRequest, Receipt
+from inventory.ledger import PurchaseRequest, Receipt
 from inventory.models import Movement, Order, Product, Stock
 from inventory.purchases import purchase
 from inventory.strategies import STRATEGIES
@@ -53,11 +54,13 @@ def last_movement(product_id: int) -> Movement:
 
 
 def adjust(product: Product, delta: int, kind: Movement.Kind = Movement.Kind.CORRECTION) -> None:
-    ledger.adjust(product_id=product.pk, delta=delta, kind=kind, reason="counted", actor="user:7")
+    adjustments.adjust(
+        product_id=product.pk, delta=delta, kind=kind, reason="counted", actor="user:7"
+    )
 
 
 def reset(*slugs: str, units: int) -> None:
-    ledger.reset(slugs=list(slugs), units=units, reason="new sale", actor="user:7")
+    adjustments.reset(slugs=list(slugs), units=units, reason="new sale", actor="user:7")
 
 
 def wish(product: Product, **fields: Any) -> PurchaseRequest:
@@ -128,7 +131,7 @@ class TestAdjust:
         def fail(*args: object, **kwargs: object) -> None:
             raise RuntimeError("power cut")
 
-        monkeypatch.setattr(ledger, "_record_adjustment", fail)
+        monkeypatch.setattr(adjustments, "_record_adjustment", fail)
         with pytest.raises(RuntimeError, match="power cut"):
             adjust(product, 5)
 
@@ -255,7 +258,7 @@ class TestReset:
 def test_opening_the_stock_again_changes_nothing(make_product: MakeProduct) -> None:
     product = make_product(units=10)
 
-    ledger.open_stock(product_id=product.pk)
+    adjustments.open_stock(product_id=product.pk)
 
     assert stock_of(product.pk) == (10, 1)
 
@@ -613,7 +616,7 @@ class AnyOneAfterAnother(RuleBasedStateMachine):
         self.product = Product.objects.create(
             slug=f"any-{uuid.uuid4().hex}", name="Any", price=Decimal("12.50")
         )
-        ledger.open_stock(product_id=self.product.pk)
+        adjustments.open_stock(product_id=self.product.pk)
         self.available = 0
         self.writes = 0
         self.sales: list[Sale] = []
@@ -729,9 +732,9 @@ class TestEdges:
     def test_refuses_a_reason_that_the_column_cannot_hold(self, make_product: MakeProduct) -> None:
         product = make_product(units=5)
         with pytest.raises(AdjustmentRefused, match="at most 200"):
-            ledger.reset(slugs=[product.slug], units=1, reason="x" * 201, actor="test")
+            adjustments.reset(slugs=[product.slug], units=1, reason="x" * 201, actor="test")
         with pytest.raises(AdjustmentRefused, match="at most 200"):
-            ledger.adjust(
+            adjustments.adjust(
                 product_id=product.pk,
                 delta=1,
                 kind=Movement.Kind.RESTOCK,
@@ -745,7 +748,7 @@ class TestEdges:
     ) -> None:
         product = make_product(units=0)
         Stock.objects.all().delete()
-        ledger.reset(slugs=[product.slug], units=4, reason="found", actor="test")
+        adjustments.reset(slugs=[product.slug], units=4, reason="found", actor="test")
         assert stock_of(product.pk) == (4, 1)
 
     def test_an_audit_finds_a_deleted_stock_row(self, make_product: MakeProduct) -> None:
@@ -766,7 +769,7 @@ class TestEdges:
         def claim() -> None:
             with transaction.atomic():
                 until = timezone.now() + timedelta(minutes=1)
-                assert ledger.hold_for_run(product_id=product.pk, until=until)
+                assert adjustments.hold_for_run(product_id=product.pk, until=until)
                 claimed.set()
                 resetting.wait(5)
                 eventually_waited_for()
@@ -787,6 +790,6 @@ class TestEdges:
             claimed.wait(5)
             resetting.set()
             with pytest.raises(AdjustmentRefused, match="load run"):
-                ledger.reset(slugs=[product.slug], units=1, reason="race", actor="test")
+                adjustments.reset(slugs=[product.slug], units=1, reason="race", actor="test")
             claiming.result()
         assert stock_of(product.pk) == (5, 1)

@@ -18,7 +18,7 @@ from pytest_django import Settings
 from redis.crc import key_slot
 
 from conftest import Buy, MakeProduct, drain
-from inventory import consumer, counter, ledger, purchases
+from inventory import adjustments, consumer, counter, ledger, purchases
 from inventory.audit import audit, read_books
 from inventory.consumer import Consumer
 from inventory.counter import Count, Entry, Settlement
@@ -97,11 +97,13 @@ def units_of(product: Product) -> int:
 
 
 def adjust(product: Product, delta: int, kind: Movement.Kind = Movement.Kind.RESTOCK) -> None:
-    ledger.adjust(product_id=product.pk, delta=delta, kind=kind, reason="for the test", actor="op")
+    adjustments.adjust(
+        product_id=product.pk, delta=delta, kind=kind, reason="for the test", actor="op"
+    )
 
 
 def reset(product: Product, units: int) -> None:
-    ledger.reset(slugs=[product.slug], units=units, reason="for the test", actor="op")
+    adjustments.reset(slugs=[product.slug], units=units, reason="for the test", actor="op")
 
 
 def take_one(product: Product) -> Entry:

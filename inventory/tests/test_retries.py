@@ -15,12 +15,13 @@ from django.db import IntegrityError, OperationalError, connection, connections
 from django.db.backends.utils import CursorWrapper
 
 from conftest import Buy, MakeProduct
-from inventory import retries
+from inventory import retries, verdicts
 from inventory.audit import audit, read_books
 from inventory.errors import OutcomeUnknown, SoldOut, StockBusy
 from inventory.ledger import PurchaseRequest, Receipt
 from inventory.models import Order
-from inventory.retries import Conflict, Verdict, settle, verdict_on
+from inventory.retries import Conflict, settle
+from inventory.verdicts import Verdict, verdict_on
 
 REQUEST = PurchaseRequest(
     product_id=1,
@@ -65,12 +66,12 @@ def sqlite(code: int) -> OperationalError:
     return error
 
 
-@pytest.mark.parametrize(("code", "verdict"), retries.MYSQL_VERDICTS.items())
+@pytest.mark.parametrize(("code", "verdict"), verdicts.MYSQL_VERDICTS.items())
 def test_each_mysql_code_has_its_verdict(code: int, verdict: Verdict) -> None:
     assert verdict_on(mysql(code)) is verdict
 
 
-@pytest.mark.parametrize(("code", "verdict"), retries.SQLITE_VERDICTS.items())
+@pytest.mark.parametrize(("code", "verdict"), verdicts.SQLITE_VERDICTS.items())
 def test_each_sqlite_code_has_its_verdict(code: int, verdict: Verdict) -> None:
     assert verdict_on(sqlite(code)) is verdict
 

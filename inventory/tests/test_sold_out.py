@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from conftest import Buy, MakeProduct
-from inventory import ledger, purchases
+from inventory import adjustments, purchases
 from inventory.errors import SoldOut
 from inventory.models import Movement, Product
 from inventory.sold_out import SoldOutMemory
@@ -60,7 +60,7 @@ def test_counts_from_the_moment_it_was_true_and_not_from_when_it_was_told(clock:
 
 
 def restock(product: Product) -> None:
-    ledger.adjust(
+    adjustments.adjust(
         product_id=product.pk, delta=1, kind=Movement.Kind.RESTOCK, reason="", actor="test"
     )
 

@@ -14,7 +14,7 @@ from django_redis import get_redis_connection
 from pytest_django import Settings
 
 from conftest import MakeProduct, drain
-from inventory import counter, ledger
+from inventory import adjustments, counter, ledger
 from inventory.models import Order, Product
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def test_a_refusal_by_the_counter_needs_no_ticket(
 
 def test_never_says_that_less_than_nothing_is_left(client: Client, product: Product) -> None:
     ask(client, quantity=8)
-    ledger.adjust(
+    adjustments.adjust(
         product_id=product.pk, delta=-5, kind=ledger.Movement.Kind.CORRECTION, reason="", actor="op"
     )
 
@@ -441,7 +441,7 @@ def test_shows_a_browser_the_refusal_and_a_form_with_a_fresh_key(
     late = fields_of(browser.get("/products/lamp/"))
     address = browser.post("/products/lamp/buy/", late)["Location"]
     drain(product)
-    ledger.adjust(
+    adjustments.adjust(
         product_id=product.pk, delta=3, kind=ledger.Movement.Kind.RESTOCK, reason="", actor="op"
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from inventory import ledger
+from inventory import adjustments
 from inventory.errors import InventoryError, StockBusy
 from inventory.retries import outage_as
 
@@ -23,7 +23,7 @@ class Command(BaseCommand):
         """Reset, or say why nothing was changed."""
         try:
             with outage_as(StockBusy):
-                ledger.reset(slugs=slugs, units=units, reason=reason, actor="reset_stock")
+                adjustments.reset(slugs=slugs, units=units, reason=reason, actor="reset_stock")
         except InventoryError as error:
             raise CommandError(f"{error} Nothing was changed.") from error
         for slug in slugs:

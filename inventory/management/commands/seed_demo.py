@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 from django.db import transaction
 from django.utils import timezone
 
-from inventory import ledger
+from inventory import adjustments
 from inventory.models import Movement, Product
 
 
@@ -44,9 +44,9 @@ def _create(
     )
     if not created:
         return
-    ledger.open_stock(product_id=product.pk)
+    adjustments.open_stock(product_id=product.pk)
     if units:
-        ledger.adjust(
+        adjustments.adjust(
             product_id=product.pk,
             delta=units,
             kind=Movement.Kind.RESTOCK,
