@@ -129,19 +129,22 @@ def differences(before: dict[str, int], after: dict[str, int]) -> dict[str, int]
 
 
 def _listener(port: int) -> psutil.Process | None:
-    """Find the process that opened the port: the eldest of those that share it."""
+    """Find the program that opened the port: the eldest of those that share it, or its forker."""
     with suppress(psutil.Error):
         pids = {found.pid for found in psutil.net_connections("tcp") if _listens(found, port)}
         eldest = psutil.Process(next(pid for pid in pids if pid)) if any(pids) else None
-        while eldest and (parent := eldest.parent()) and _shares(parent, port):
+        while eldest and (parent := eldest.parent()) and _is_of(parent, eldest, port):
             eldest = parent
         return eldest
     return None
 
 
-def _shares(process: psutil.Process, port: int) -> bool:
+def _is_of(parent: psutil.Process, child: psutil.Process, port: int) -> bool:
+    """Whether a parent listens too, or is what forked a child that listens on its own."""
     with suppress(psutil.Error):
-        return any(_listens(found, port) for found in process.net_connections("tcp"))
+        return parent.cmdline() == child.cmdline() or any(
+            _listens(found, port) for found in parent.net_connections("tcp")
+        )
     return False
 
 
