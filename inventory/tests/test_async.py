@@ -90,7 +90,7 @@ def test_a_sale_cancelled_at_any_await_is_made_as_a_whole_or_not_at_all(
 
     steps = run(and_look())
 
-    assert steps > 5, "it was cancelled at work"
+    assert steps > 1, "it was cancelled at work"
     assert audit(read_books(product.pk)) == []
     locks = caches["locks"]
     assert not locks.client.get_client().exists(locks.make_key(f"stock:{{{product.pk}}}"))
@@ -98,10 +98,10 @@ def test_a_sale_cancelled_at_any_await_is_made_as_a_whole_or_not_at_all(
 
 @pytest.mark.mariadb
 def test_a_sale_begun_goes_on_to_its_end_without_its_buyer(
-    strategy: str, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+    committing: str, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise each client that leaves would cost the pool a connection."""
-    product = make_product(units=5, strategy=strategy)
+    product = make_product(units=5, strategy=committing)
     begun = asyncio.Event()
     run_statement = AsyncConnection.exec_driver_sql
 
