@@ -224,10 +224,10 @@ def test_the_outcome_is_unknown_when_the_books_cannot_be_asked(
 
 @pytest.mark.mariadb
 def test_a_lost_commit_followed_by_lock_waits_ends_in_unknown_and_not_in_busy(
-    strategy: str, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+    committing: str, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Busy says that nothing was sold, which nobody can know here."""
-    product = make_product(units=5, strategy=strategy)
+    product = make_product(units=5, strategy=committing)
     codes = iter([2013])
     read = engine.Transaction.read
 
