@@ -90,7 +90,8 @@ def test_a_sale_cancelled_at_any_await_is_made_as_a_whole_or_not_at_all(
 
     steps = run(and_look())
 
-    assert steps > 1, "it was cancelled at work"
+    fewest = 1 if strategy == "redis_counter" else 5  # it asks Redis once, and no database
+    assert steps > fewest, "it was cancelled at work"
     assert audit(read_books(product.pk)) == []
     locks = caches["locks"]
     assert not locks.client.get_client().exists(locks.make_key(f"stock:{{{product.pk}}}"))
