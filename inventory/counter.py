@@ -120,7 +120,8 @@ async def aaccept(
     """See accept()."""
     keys, arguments = _asked(product_id, quantity, buyer, key, unit_price, limit)
     try:
-        word, number = await _script("accept")(keys=keys, args=arguments, client=locks.aredis())
+        script = locks.aredis().register_script(_source("accept"))
+        word, number = await script(keys=keys, args=arguments)
     except ResponseError:
         logger.exception("The counter of product %s cannot be read", product_id)
         return "missing", 0
@@ -291,4 +292,9 @@ def _redis() -> Any:
 
 @cache
 def _script(name: str) -> Any:
-    return _redis().register_script((SCRIPTS / f"{name}.lua").read_text())
+    return _redis().register_script(_source(name))
+
+
+@cache
+def _source(name: str) -> str:
+    return (SCRIPTS / f"{name}.lua").read_text()

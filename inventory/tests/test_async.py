@@ -16,6 +16,7 @@ from asyncmy.errors import OperationalError as DriverError
 from django.conf import settings
 from django.core.cache import caches
 from django.db import connection
+from django_redis import get_redis_connection
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,7 +25,7 @@ from conftest import MakeProduct, drain
 from inventory import engine, retries, threads
 from inventory.audit import audit, read_books
 from inventory.errors import OutcomeUnknown, StockBusy
-from inventory.ledger import PurchaseRequest, Receipt
+from inventory.ledger import ACCEPTED, PurchaseRequest, Receipt
 from inventory.models import Order, Product
 from inventory.purchases import apurchase
 from inventory.strategies import STRATEGIES
@@ -376,3 +377,12 @@ def test_work_whose_waiter_leaves_before_it_begins_is_not_begun(
 
     run(story())
     assert not begun.is_set()
+
+
+@pytest.mark.mariadb
+def test_accepts_on_a_redis_that_never_saw_the_script(make_product: MakeProduct) -> None:
+    """As after its restart: the script is sent along then."""
+    product = make_product(units=2, strategy="redis_counter")
+    get_redis_connection("locks").script_flush()
+
+    assert run(buy(product)).status == ACCEPTED
