@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.core.cache import caches
 from django.db import connection
 from django_redis import get_redis_connection
 
-from inventory import adjustments, counter, purchases
+from inventory import adjustments, counter, purchases, terms
 from inventory.consumer import Consumer
 from inventory.ledger import ACCEPTED, Receipt
 from inventory.models import Movement, Product
@@ -38,7 +37,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 @pytest.fixture(autouse=True)
 def _fresh_memory() -> None:
     """Forget the sale terms of the test before."""
-    caches["process"].clear()
+    terms.forget()
     purchases._sold_out.forget()
 
 

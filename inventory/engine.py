@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -50,6 +51,7 @@ class Transaction:
         return result.fetchall()
 
 
+@cache
 def runs_here() -> bool:
     """Whether this database has an asynchronous driver."""
     return connection.vendor == "mysql"

@@ -6,36 +6,28 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
 from typing import ParamSpec, TypeVar
 
-from django.core.cache import caches
 from django.utils import timezone
 
 from inventory import engine, locks, strategies, timings
 from inventory.errors import (
     InvalidPurchase,
-    NotOpen,
     OutcomeUnknown,
-    ProductNotFound,
     Refusal,
     SoldOut,
     StockBusy,
     StrategyUnavailable,
 )
 from inventory.ledger import PurchaseRequest, Receipt
-from inventory.models import Product
 from inventory.retries import afind_receipt, find_receipt, outage_as
 from inventory.sold_out import SoldOutMemory
 from inventory.strategies.base import Strategy
+from inventory.terms import SaleTerms, fresh_terms, read_terms
 from inventory.threads import NoThreadFree, close_threads, in_thread
 from inventory.turnstile import AsyncTurnstile, Turnstile
 from inventory.uninterrupted import all_ended
 
-TERMS_CACHE_S = 1
-"""A changed price, window or strategy reaches every web process within this."""
 MAX_QUANTITY = 100
 QUEUE_WAIT_S = 5.0
 LONGEST_QUEUE = 1000
@@ -51,38 +43,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SaleTerms:
-    """How a product is sold just now; at most a second old."""
-
-    product_id: int
-    price: Decimal
-    limit: int | None
-    strategy: str
-    is_lab: bool
-    opens_at: datetime | None
-    closes_at: datetime | None
-
-    def check_open(self, now: datetime) -> None:
-        """Raise NotOpen outside the sale window."""
-        if self.opens_at is not None and now < self.opens_at:
-            raise NotOpen(opens_at=self.opens_at)
-        if self.closes_at is not None and now >= self.closes_at:
-            raise NotOpen(closed_at=self.closes_at)
-
-    def request(self, *, quantity: int, buyer: str, key: uuid.UUID) -> PurchaseRequest:
-        """Write down one buyer's wish under these terms."""
-        return PurchaseRequest(
-            product_id=self.product_id,
-            quantity=quantity,
-            buyer=buyer,
-            key=key,
-            unit_price=self.price,
-            strategy=self.strategy,
-            limit=self.limit,
-        )
-
-
 def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt:
     """
     Sell `quantity` units to `buyer`, or find what `key` already bought.
@@ -91,7 +51,7 @@ def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt
     NotOpen, SoldOut, LimitReached, StockBusy (nothing sold, safe to retry) or OutcomeUnknown.
     """
     check_quantity(quantity)
-    terms = _sale_terms_or_unknown(slug)
+    terms = fresh_terms(slug) or _read_terms(slug)
     request = terms.request(quantity=quantity, buyer=buyer, key=key)
     try:
         terms.check_open(timezone.now())
@@ -217,41 +177,11 @@ def _strategy_for(terms: SaleTerms) -> Strategy:
     return strategy
 
 
-def sale_terms(slug: str) -> SaleTerms:
-    """
-    Read a product's settings, from this process's memory where they are fresh.
-
-    Raises ProductNotFound.
-    """
-    cache = caches["process"]
-    terms: SaleTerms | None = cache.get(slug)
-    if terms is None:
-        terms = _read_terms(slug)
-        cache.set(slug, terms, TERMS_CACHE_S)
-    return terms
-
-
 async def _asale_terms(slug: str) -> SaleTerms:
     """See sale_terms(); OutcomeUnknown when the books cannot be asked."""
-    terms: SaleTerms | None = caches["process"].get(slug)
-    return terms if terms is not None else await _in_thread(_sale_terms_or_unknown, slug)
-
-
-def _sale_terms_or_unknown(slug: str) -> SaleTerms:
-    with outage_as(OutcomeUnknown):
-        return sale_terms(slug)
+    return fresh_terms(slug) or await _in_thread(_read_terms, slug)
 
 
 def _read_terms(slug: str) -> SaleTerms:
-    product = Product.objects.filter(slug=slug).first()
-    if product is None:
-        raise ProductNotFound(slug=slug)
-    return SaleTerms(
-        product_id=product.pk,
-        price=product.price,
-        limit=product.limit_per_buyer,
-        strategy=product.strategy,
-        is_lab=product.is_lab,
-        opens_at=product.opens_at,
-        closes_at=product.closes_at,
-    )
+    with outage_as(OutcomeUnknown):
+        return read_terms(slug)

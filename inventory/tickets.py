@@ -10,8 +10,8 @@ from inventory import counter, ledger
 from inventory.counter import Ticket
 from inventory.errors import KeyReused, LimitReached, OutcomeUnknown, SoldOut, TicketNotFound
 from inventory.ledger import ACCEPTED, Receipt
-from inventory.purchases import sale_terms
 from inventory.retries import outage_as
+from inventory.terms import sale_terms
 
 
 def redeem(*, slug: str, reference: uuid.UUID, buyer: str) -> Receipt:

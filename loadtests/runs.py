@@ -20,7 +20,7 @@ from django.utils import timezone
 from inventory import adjustments, strategies
 from inventory.audit import Snapshot, read_books
 from inventory.models import Order, Product, Stock
-from inventory.purchases import TERMS_CACHE_S
+from inventory.terms import TERMS_CACHE_S
 from loadtests import costs, outcomes
 from loadtests.drains import DRAIN_WITHIN_S, drain_figures, wait_until_drained
 from loadtests.environment import database_name

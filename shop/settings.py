@@ -77,6 +77,7 @@ SQLITE_URL = f"sqlite:///{BASE_DIR / 'var' / 'shop.sqlite3'}"
 DATABASE_URL = env.str("DATABASE_URL", default="") or SQLITE_URL
 DATABASE: dict[str, Any] = dict(env.db_url_config(DATABASE_URL))
 if "mysql" in DATABASE["ENGINE"]:
+    DATABASE["ENGINE"] = "inventory.mysql"
     DATABASE["CONN_MAX_AGE"] = 60
     DATABASE["CONN_HEALTH_CHECKS"] = True
     DATABASE.setdefault("OPTIONS", {}).update(
@@ -114,10 +115,6 @@ if urlsplit(REDIS_URL).path or urlsplit(REDIS_URL).query:
     raise ImproperlyConfigured("REDIS_URL names the server only: its databases are set here.")
 CACHES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    "process": {
-        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-        "LOCATION": "process",
-    },
 }
 if REDIS_URL:
     REDIS_TIMEOUT_S = 0.5

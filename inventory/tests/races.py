@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from django.core.cache import caches
 from django.db import connection, connections
 
+from inventory import terms
 from inventory.purchases import aclose
 
 T = TypeVar("T")
@@ -128,7 +128,7 @@ def in_processes(processes: int, races: Callable[[int], Counter[Outcome]]) -> Co
     results: multiprocessing.Queue[Counter[Outcome]] = context.Queue()
 
     def child(number: int) -> None:
-        caches["process"].clear()
+        terms.forget()
         gate.wait(WAIT_S)
         results.put(races(number))
 

@@ -11,14 +11,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.core.cache import caches
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, connections
 from django_redis import get_redis_connection
 from pytest_django import Settings
 
 from conftest import Buy, MakeProduct, drain
-from inventory import consumer, counter, ledger, purchases, retries
+from inventory import consumer, counter, ledger, purchases, retries, terms
 from inventory.audit import audit, read_books
 from inventory.consumer import Consumer, products_with_queues
 from inventory.counter import Entry
@@ -190,10 +189,10 @@ def test_leads_to_the_order_that_the_key_had_made_before(product: Product, buy: 
     """By another strategy, of which the counter knows nothing."""
     key = uuid.uuid4()
     Product.objects.update(strategy="group_commit")
-    caches["process"].clear()
+    terms.forget()
     earlier = buy(product, buyer=ADA, key=key)
     Product.objects.update(strategy="redis_counter")
-    caches["process"].clear()
+    terms.forget()
 
     ticket = ask(product, buyer=ADA, key=key)
     drain(product)
@@ -215,10 +214,10 @@ def test_refuses_a_key_that_had_bought_something_else(
         buy(vase, buyer=ADA, key=key)
     else:
         Product.objects.update(strategy="group_commit")
-        caches["process"].clear()
+        terms.forget()
         buy(product, quantity=2, buyer=ADA, key=key)
         Product.objects.update(strategy="redis_counter")
-        caches["process"].clear()
+        terms.forget()
 
     ticket = ask(product, buyer=ADA, key=key)
     bystander = ask(product, buyer="guest:eve")

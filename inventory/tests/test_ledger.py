@@ -12,7 +12,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.core.cache import caches
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -27,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from conftest import SAFE, Buy, MakeProduct, settled
-from inventory import adjustments, ledger, purchases
+from inventory import adjustments, ledger, purchases, terms
 from inventory.adjustments import MAX_UNITS
 from inventory.audit import audit, read_books
 from inventory.errors import (
@@ -630,7 +629,7 @@ class AnyOneAfterAnother(RuleBasedStateMachine):
 
     def buy(self, way: str, quantity: int, buyer: str, key: uuid.UUID) -> ledger.Receipt:
         Product.objects.filter(pk=self.product.pk).update(strategy=way)
-        caches["process"].clear()
+        terms.forget()
         purchases._sold_out.forget()
         receipt = purchase(slug=self.product.slug, quantity=quantity, buyer=buyer, key=key)
         return settled(self.product, receipt, buyer)

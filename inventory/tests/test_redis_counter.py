@@ -11,14 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.core.cache import caches
 from django.db import OperationalError, connection, transaction
 from django_redis import get_redis_connection
 from pytest_django import Settings
 from redis.crc import key_slot
 
 from conftest import Buy, MakeProduct, drain
-from inventory import adjustments, consumer, counter, ledger, purchases
+from inventory import adjustments, consumer, counter, ledger, purchases, terms
 from inventory.audit import audit, read_books
 from inventory.consumer import Consumer
 from inventory.counter import Count, Entry, Settlement
@@ -345,7 +344,7 @@ def test_the_database_judges_the_limit_again(make_product: MakeProduct, buy: Buy
 
 
 def forget_terms(product: Product) -> Product:
-    caches["process"].clear()
+    terms.forget()
     return Product.objects.get(pk=product.pk)
 
 

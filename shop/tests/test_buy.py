@@ -13,19 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.cache import caches
 from django.db import IntegrityError, OperationalError
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
 from conftest import MakeProduct
-from inventory import purchases
+from inventory import purchases, terms
 from inventory.errors import InventoryError, OutcomeUnknown, StockBusy
 from inventory.ledger import PurchaseRequest, Receipt
 from inventory.models import CONTROL, Movement, Order, Product, Stock
-from inventory.purchases import SaleTerms
 from inventory.strategies import STRATEGIES
+from inventory.terms import SaleTerms
 from shop import views
 
 if TYPE_CHECKING:
@@ -306,7 +305,7 @@ def test_finds_an_order_by_its_key_when_the_sale_is_no_longer_open(
     Product.objects.update(
         opens_at=now + timedelta(hours=opens_in_h), closes_at=now + timedelta(hours=closes_in_h)
     )
-    caches["process"].clear()
+    terms.forget()
 
     again = ask(client, key=key)
 
@@ -321,7 +320,7 @@ def test_finds_an_order_by_its_key_when_its_strategy_cannot_run_any_more(
     key = uuid.uuid4()
     first = ask(client, key=key)
     Product.objects.update(strategy="retired")
-    caches["process"].clear()
+    terms.forget()
 
     again = ask(client, key=key)
 
@@ -762,12 +761,12 @@ def test_the_control_sells_no_product_of_the_shop_even_when_the_terms_are_forged
     client: Client, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch, is_lab: bool
 ) -> None:
     make_product()
-    true_terms = purchases.sale_terms
+    true_terms = terms.read_terms
 
     def forged_terms(slug: str) -> SaleTerms:
         return replace(true_terms(slug), strategy=CONTROL, is_lab=is_lab)
 
-    monkeypatch.setattr(purchases, "sale_terms", forged_terms)
+    monkeypatch.setattr(purchases, "read_terms", forged_terms)
 
     response = ask(client)
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.cache import caches
 from django.core.signing import get_cookie_signer
 from django.db import OperationalError, connection
 from django.test import Client
@@ -20,7 +19,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from conftest import Buy, MakeProduct
-from inventory import purchases
+from inventory import terms
 from inventory.models import Order, Product, Stock
 from shop import views
 
@@ -241,7 +240,7 @@ def test_sells_again_in_four_statements_and_one_transaction_without_reading_the_
     client: Client, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sale's terms are remembered for a second; here for as long as the test needs."""
-    monkeypatch.setattr(purchases, "TERMS_CACHE_S", 60)
+    monkeypatch.setattr(terms, "TERMS_CACHE_S", 60)
     make_product(strategy="conditional_update")
 
     with CaptureQueriesContext(connection) as first:
@@ -472,10 +471,10 @@ def test_knows_every_code_of_a_database_that_is_away(client: Client, code: int) 
 def test_answers_503_to_a_buyer_while_the_database_cannot_be_reached(
     client: Client, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch, terms_known: bool
 ) -> None:
-    monkeypatch.setattr(purchases, "TERMS_CACHE_S", 60)
+    monkeypatch.setattr(terms, "TERMS_CACHE_S", 60)
     make_product()
     if terms_known:
-        purchases.sale_terms("lamp")
+        terms.sale_terms("lamp")
 
     with outage(2003):
         response = client.post("/products/lamp/buy/", headers=JSON)
@@ -548,7 +547,7 @@ def test_a_changed_price_reaches_the_next_buyer_when_the_terms_are_read_again(
     make_product(price="12.50")
     client.post("/products/lamp/buy/")
     Product.objects.update(price=20)
-    caches["process"].clear()
+    terms.forget()
 
     client.post("/products/lamp/buy/")
 
