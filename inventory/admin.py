@@ -41,6 +41,9 @@ class ProductForm(forms.ModelForm):
             "opens_at",
             "closes_at",
             "limit_per_buyer",
+            "hold_minutes",
+            "admitted_per_minute",
+            "image",
             "strategy",
             "is_lab",
         )

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Self
 
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
@@ -45,6 +45,19 @@ class Product(models.Model):
         validators=[MinValueValidator(1)],
         help_text="Units one buyer may own; empty: no limit.",
     )
+    hold_minutes = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(24 * 60)],
+        help_text="Minutes a unit is held for payment; empty: sold at once.",
+    )
+    admitted_per_minute = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Buyers let in from the waiting room each minute; empty: no waiting room.",
+    )
+    image = models.ImageField(upload_to="products/", blank=True)
     strategy = models.CharField(max_length=32, default="conditional_update")
     is_lab = models.BooleanField(
         "lab product", default=False, help_text="For load runs only: hidden from the shop's list."
@@ -123,6 +136,10 @@ class Order(models.Model):
 
     class Status(models.TextChoices):
         CONFIRMED = "confirmed"
+        HELD = "held"
+        PAID = "paid"
+        CANCELLED = "cancelled"
+        EXPIRED = "expired"
 
     reference = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="orders")
@@ -134,10 +151,16 @@ class Order(models.Model):
     strategy = models.CharField(max_length=32)
     attempts = models.PositiveIntegerField(default=1, help_text="Transactions it took to sell.")
     created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(
+        null=True, blank=True, help_text="Until when it can be paid, by the database's clock."
+    )
 
     class Meta:
         ordering = ["-created_at"]
-        indexes = [models.Index(fields=["-created_at"], name="order_newest_first")]
+        indexes = [
+            models.Index(fields=["-created_at"], name="order_newest_first"),
+            models.Index(fields=["status", "expires_at"], name="order_first_to_expire"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["buyer", "key"], name="order_one_per_buyer_and_key"),
             models.CheckConstraint(condition=Q(quantity__gte=1), name="order_quantity_positive"),
@@ -160,6 +183,8 @@ class Movement(models.Model):
         RESTOCK = "restock"
         CORRECTION = "correction"
         RESET = "reset"
+        CANCELLATION = "cancellation"
+        EXPIRY = "expiry"
 
     product = models.ForeignKey(
         Product, on_delete=models.PROTECT, related_name="movements", db_index=False

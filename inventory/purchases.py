@@ -179,7 +179,8 @@ def _strategy_for(terms: SaleTerms) -> Strategy:
 
 async def _asale_terms(slug: str) -> SaleTerms:
     """See sale_terms(); OutcomeUnknown when the books cannot be asked."""
-    return fresh_terms(slug) or await _in_thread(_read_terms, slug)
+    terms = fresh_terms(slug)
+    return await _in_thread(_read_terms, slug) if terms is None else terms
 
 
 def _read_terms(slug: str) -> SaleTerms:

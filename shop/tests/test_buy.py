@@ -25,7 +25,7 @@ from inventory.ledger import PurchaseRequest, Receipt
 from inventory.models import CONTROL, Movement, Order, Product, Stock
 from inventory.strategies import STRATEGIES
 from inventory.terms import SaleTerms
-from shop import views
+from shop.views import products
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Response
@@ -37,7 +37,7 @@ DEFAULT = STRATEGIES["conditional_update"]
 
 
 @pytest.fixture
-def browser() -> Client:
+def visitor() -> Client:
     """A browser, to which CSRF protection applies."""
     return Client(enforce_csrf_checks=True)
 
@@ -48,16 +48,16 @@ def ask(client: Client, slug: str = "lamp", *, key_header: str = "", **form: obj
     return client.post(f"/products/{slug}/buy/", form, headers=headers)
 
 
-def submit(browser: Client, slug: str = "lamp", **changes: str) -> Response:
+def submit(visitor: Client, slug: str = "lamp", **changes: str) -> Response:
     """Buy as a browser does: open the page, fill its form in, send it."""
-    return send_form(browser, browser.get(f"/products/{slug}/"), **changes)
+    return send_form(visitor, visitor.get(f"/products/{slug}/"), **changes)
 
 
-def send_form(browser: Client, page: Response, **changes: str) -> Response:
+def send_form(visitor: Client, page: Response, **changes: str) -> Response:
     """Send the form of a page just opened, with some fields changed."""
     action = re.search(r'<form method="post" action="([^"]+)"', text_of(page))
     assert action, "the page must have a form to buy with"
-    return browser.post(action[1], {**fields_of(page), **changes})
+    return visitor.post(action[1], {**fields_of(page), **changes})
 
 
 def fields_of(page: Response) -> dict[str, str]:
@@ -128,24 +128,24 @@ def test_answers_a_sale_with_201_and_exactly_five_fields(
     }
 
 
-def test_takes_a_browser_to_its_order(browser: Client, make_product: MakeProduct) -> None:
+def test_takes_a_browser_to_its_order(visitor: Client, make_product: MakeProduct) -> None:
     make_product(units=10)
 
-    response = submit(browser, quantity="2")
+    response = submit(visitor, quantity="2")
 
     order = Order.objects.get()
     assert order.quantity == 2
     assert response["Location"] == f"/orders/{order.reference}/"
-    page = browser.get(response["Location"])
+    page = visitor.get(response["Location"])
     assert page.status_code == 200
     assert str(order.reference) in text_of(page)
 
 
-def test_takes_a_browser_to_its_order_with_303(browser: Client, make_product: MakeProduct) -> None:
+def test_takes_a_browser_to_its_order_with_303(visitor: Client, make_product: MakeProduct) -> None:
     """303 says "GET it"; what 302 means for a POST is left to the browser (RFC 9110, 15.4.4)."""
     make_product()
 
-    assert submit(browser).status_code == 303
+    assert submit(visitor).status_code == 303
 
 
 def test_sells_one_unit_when_no_quantity_is_sent(client: Client, make_product: MakeProduct) -> None:
@@ -270,12 +270,12 @@ def test_answers_the_same_key_with_the_same_body_and_says_so(
 
 
 def test_takes_a_browser_to_the_same_order_when_it_sends_its_form_twice(
-    browser: Client, make_product: MakeProduct
+    visitor: Client, make_product: MakeProduct
 ) -> None:
     make_product(units=10)
-    page = browser.get("/products/lamp/")
+    page = visitor.get("/products/lamp/")
 
-    first, again = send_form(browser, page), send_form(browser, page)
+    first, again = send_form(visitor, page), send_form(visitor, page)
 
     assert again["Location"] == first["Location"]
     assert stock() == (9, 2)
@@ -360,18 +360,18 @@ def test_refuses_a_key_that_bought_another_product(
 
 
 def test_offers_a_browser_a_new_key_when_its_key_is_used_up(
-    browser: Client, make_product: MakeProduct
+    visitor: Client, make_product: MakeProduct
 ) -> None:
     make_product(units=10)
-    page = browser.get("/products/lamp/")
-    send_form(browser, page)
+    page = visitor.get("/products/lamp/")
+    send_form(visitor, page)
 
-    refused = send_form(browser, page, quantity="2")
+    refused = send_form(visitor, page, quantity="2")
 
     assert refused.status_code == 422
     assert "already belongs to a different purchase" in text_of(refused)
     assert fields_of(refused)["key"] != fields_of(page)["key"]
-    assert "Location" in send_form(browser, refused)
+    assert "Location" in send_form(visitor, refused)
     assert stock() == (8, 3)
 
 
@@ -393,20 +393,20 @@ def test_refuses_more_than_is_left_and_says_how_many_are(
 
 
 def test_shows_a_browser_that_it_is_sold_out_and_offers_a_fresh_key(
-    browser: Client, make_product: MakeProduct
+    visitor: Client, make_product: MakeProduct
 ) -> None:
     make_product(units=1)
-    late = browser.get("/products/lamp/")
-    submit(browser)
+    late = visitor.get("/products/lamp/")
+    submit(visitor)
 
-    refused = send_form(browser, late)
+    refused = send_form(visitor, late)
 
     assert refused.status_code == 409
     assert "Sold out: no unit is left." in text_of(refused)
     assert fields_of(refused)["key"] != fields_of(late)["key"]
     Stock.objects.update(available=1)
     purchases._sold_out.forget()
-    assert "Location" in send_form(browser, refused), "the form must work once there is stock"
+    assert "Location" in send_form(visitor, refused), "the form must work once there is stock"
 
 
 def test_refuses_before_the_sale_opens_and_says_when_it_does(
@@ -442,11 +442,11 @@ def test_refuses_after_the_sale_has_closed(client: Client, make_product: MakePro
     ],
 )
 def test_shows_a_browser_that_the_sale_is_not_open(
-    browser: Client, make_product: MakeProduct, field: str, hours: int, sentence: str
+    visitor: Client, make_product: MakeProduct, field: str, hours: int, sentence: str
 ) -> None:
     make_product(**{field: timezone.now() + timedelta(hours=hours)})
 
-    refused = submit(browser)
+    refused = submit(visitor)
 
     assert refused.status_code == 409
     assert sentence in text_of(refused)
@@ -535,16 +535,16 @@ def test_refuses_a_bad_key_and_names_the_field(
 
 @pytest.mark.parametrize("quantity", ["0", "-1", "101", "many"])
 def test_shows_a_browser_which_quantities_can_be_bought(
-    browser: Client, make_product: MakeProduct, quantity: str
+    visitor: Client, make_product: MakeProduct, quantity: str
 ) -> None:
     make_product(units=10)
 
-    refused = submit(browser, quantity=quantity)
+    refused = submit(visitor, quantity=quantity)
 
     assert refused.status_code == 400
     assert "Quantity must be between 1 and 100." in text_of(refused)
     assert_nothing_sold()
-    assert "Location" in send_form(browser, refused, quantity="1")
+    assert "Location" in send_form(visitor, refused, quantity="1")
 
 
 @pytest.mark.parametrize(
@@ -559,16 +559,16 @@ def test_refuses_what_only_python_would_call_a_uuid(
 
 
 def test_offers_a_browser_a_good_key_for_a_bad_one(
-    browser: Client, make_product: MakeProduct
+    visitor: Client, make_product: MakeProduct
 ) -> None:
     make_product()
 
-    refused = submit(browser, key="<script>alert(1)</script>")
+    refused = submit(visitor, key="<script>alert(1)</script>")
 
     assert refused.status_code == 400
     assert "The key must be a UUID." in text_of(refused)
     assert "<script>" not in text_of(refused)
-    assert "Location" in send_form(browser, refused)
+    assert "Location" in send_form(visitor, refused)
 
 
 # Unknown product: 404
@@ -622,15 +622,15 @@ def test_says_when_to_try_again_after_a_failure_that_may_pass(
 
 
 def test_keeps_the_key_in_the_form_when_busy_so_that_trying_again_buys_once(
-    browser: Client, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+    visitor: Client, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_product(units=10)
-    page = browser.get("/products/lamp/")
+    page = visitor.get("/products/lamp/")
     with monkeypatch.context() as crowded:
         crowded.setattr(DEFAULT, "sell", sell_nothing_and_raise(StockBusy()))
-        refused = send_form(browser, page)
+        refused = send_form(visitor, page)
 
-    bought = send_form(browser, refused)
+    bought = send_form(visitor, refused)
 
     assert refused.status_code == 503
     assert int(refused["Retry-After"]) >= 1
@@ -648,14 +648,14 @@ def test_keeps_the_key_in_the_form_when_busy_so_that_trying_again_buys_once(
     ],
 )
 def test_finds_the_sale_of_an_unknown_outcome_when_the_page_is_sent_again(
-    browser: Client, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch, quantity: str
+    visitor: Client, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch, quantity: str
 ) -> None:
     make_product(units=10)
     with monkeypatch.context() as broken:
         broken.setattr(DEFAULT, "sell", sell_and_lose_the_answer)
-        refused = submit(browser, quantity=quantity)
+        refused = submit(visitor, quantity=quantity)
 
-    again = send_form(browser, refused)
+    again = send_form(visitor, refused)
 
     order = Order.objects.get()
     assert refused.status_code == 503
@@ -695,19 +695,19 @@ def test_a_page_of_unknown_outcome_has_the_key_that_was_used(
 
 
 def test_a_page_of_unknown_outcome_keeps_the_key_when_even_the_product_cannot_be_read(
-    browser: Client, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+    visitor: Client, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit's answer is lost when the database goes away, and then it stays away for a while."""
     make_product()
-    page = browser.get("/products/lamp/")
+    page = visitor.get("/products/lamp/")
 
     def fail(*args: object, **kwargs: object) -> None:
         raise OperationalError(2006, "Server has gone away")
 
     monkeypatch.setattr(DEFAULT, "sell", sell_and_lose_the_answer)
-    monkeypatch.setattr(views, "get_object_or_404", fail)
+    monkeypatch.setattr(products, "get_object_or_404", fail)
 
-    refused = send_form(browser, page)
+    refused = send_form(visitor, page)
 
     assert refused.status_code == 503
     assert fields_of(page)["key"] in text_of(refused)
@@ -740,12 +740,12 @@ def test_says_that_a_strategy_nobody_knows_cannot_sell(
 
 
 def test_says_that_a_strategy_without_its_redis_cannot_sell(
-    browser: Client, make_product: MakeProduct, settings: Settings
+    visitor: Client, make_product: MakeProduct, settings: Settings
 ) -> None:
     settings.CACHES = {name: cache for name, cache in settings.CACHES.items() if name != "locks"}
     make_product(strategy="redis_lock")
 
-    refused = submit(browser)
+    refused = submit(visitor)
 
     assert refused.status_code == 503
     assert "needs Redis" in text_of(refused)
@@ -833,12 +833,12 @@ def test_answers_json_only_to_those_who_prefer_it(
 
 
 def test_refuses_a_program_that_sends_no_csrf_token(
-    browser: Client, make_product: MakeProduct
+    visitor: Client, make_product: MakeProduct
 ) -> None:
     make_product()
-    browser.get("/products/lamp/")
+    visitor.get("/products/lamp/")
 
-    response = ask(browser)
+    response = ask(visitor)
 
     assert response.status_code == 403
     assert problem_of(response)["code"] == "csrf"
@@ -846,12 +846,12 @@ def test_refuses_a_program_that_sends_no_csrf_token(
 
 
 def test_shows_a_browser_without_a_csrf_token_a_page(
-    browser: Client, make_product: MakeProduct
+    visitor: Client, make_product: MakeProduct
 ) -> None:
     make_product()
-    browser.get("/products/lamp/")
+    visitor.get("/products/lamp/")
 
-    response = browser.post("/products/lamp/buy/", {"quantity": 1})
+    response = visitor.post("/products/lamp/buy/", {"quantity": 1})
 
     assert response.status_code == 403
     assert response["Content-Type"].startswith("text/html")
@@ -860,28 +860,28 @@ def test_shows_a_browser_without_a_csrf_token_a_page(
 
 
 def test_refuses_the_csrf_token_of_another_browser(
-    browser: Client, make_product: MakeProduct
+    visitor: Client, make_product: MakeProduct
 ) -> None:
     make_product()
     token = fields_of(Client(enforce_csrf_checks=True).get("/products/lamp/"))[
         "csrfmiddlewaretoken"
     ]
-    browser.get("/products/lamp/")
+    visitor.get("/products/lamp/")
 
-    response = browser.post("/products/lamp/buy/", {"csrfmiddlewaretoken": token})
+    response = visitor.post("/products/lamp/buy/", {"csrfmiddlewaretoken": token})
 
     assert response.status_code == 403
     assert_nothing_sold()
 
 
 def test_takes_the_csrf_token_of_the_page_as_a_header(
-    browser: Client, make_product: MakeProduct
+    visitor: Client, make_product: MakeProduct
 ) -> None:
     """This is how the load generator buys."""
     make_product()
-    token = fields_of(browser.get("/products/lamp/"))["csrfmiddlewaretoken"]
+    token = fields_of(visitor.get("/products/lamp/"))["csrfmiddlewaretoken"]
 
-    response = browser.post("/products/lamp/buy/", headers={**JSON, "X-CSRFToken": token})
+    response = visitor.post("/products/lamp/buy/", headers={**JSON, "X-CSRFToken": token})
 
     assert response.status_code == 201
 

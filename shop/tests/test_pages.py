@@ -21,7 +21,7 @@ from pytest_django import DjangoAssertNumQueries
 from conftest import Buy, MakeProduct
 from inventory import terms
 from inventory.models import Order, Product, Stock
-from shop import views
+from shop.views import buying, products
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Response
@@ -513,7 +513,7 @@ def test_a_duplicate_that_is_a_bug_is_no_outage(
     def insert_twice(*args: object, **kwargs: object) -> None:
         Product.objects.create(slug="lamp", name="Lamp", price=1)
 
-    monkeypatch.setattr(views, "render", insert_twice)
+    monkeypatch.setattr(products, "render", insert_twice)
 
     assert client.get("/").status_code == 500
 
@@ -531,7 +531,7 @@ def test_a_bug_is_answered_with_500_and_none_of_its_details(
     def fail(**kwargs: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr(views, "purchase", fail)
+    monkeypatch.setattr(buying, "purchase", fail)
 
     response = client.post("/products/lamp/buy/", headers=headers)
 

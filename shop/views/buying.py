@@ -1,4 +1,4 @@
-"""Views: parse, one call, reply."""
+"""Buying: parse, one call, reply."""
 
 from __future__ import annotations
 
@@ -6,39 +6,21 @@ import uuid
 from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from inventory.errors import InvalidPurchase, InventoryError, TicketNotFound
 from inventory.ledger import ACCEPTED, Receipt
-from inventory.models import Order, Product
 from inventory.purchases import apurchase, purchase
 from inventory.threads import in_thread
 from inventory.tickets import redeem
 from shop import refusals
 from shop.buyers import aidentified, identified
 from shop.forms import Wish, read_wish
+from shop.views.products import show_product
 
 PAGE_WAIT_S = 3.0
-
-
-@require_safe
-@identified
-def product_list(request: HttpRequest, buyer: str) -> HttpResponse:
-    """List what is sold, with its stock."""
-    now = timezone.now()
-    products = Product.objects.for_sale().select_related("stock")
-    cards = [(product, product.sale_state(now)) for product in products]
-    return render(request, "shop/product_list.html", {"cards": cards})
-
-
-@require_safe
-@identified
-def product_page(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
-    """Show one product and its buy form, with a fresh key in it."""
-    return _product_page(request, slug, key=uuid.uuid4())
 
 
 @require_POST
@@ -73,31 +55,6 @@ async def abuy(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
         response = await _arefused(request, slug, error, wish)
     response["Idempotency-Key"] = str(wish.key)
     return response
-
-
-@require_safe
-def live_stock(request: HttpRequest, slug: str) -> HttpResponse:
-    """Tell what the stock row says now."""
-    product = get_object_or_404(Product.objects.select_related("stock"), slug=slug)
-    state = product.sale_state(timezone.now())
-    return JsonResponse({"available": product.available, "state": state})
-
-
-@require_safe
-@identified
-def order_list(request: HttpRequest, buyer: str) -> HttpResponse:
-    """List the buyer's own orders."""
-    orders = Order.objects.filter(buyer=buyer).select_related("product")
-    return render(request, "shop/order_list.html", {"orders": orders})
-
-
-@require_safe
-@identified
-def order_page(request: HttpRequest, buyer: str, reference: uuid.UUID) -> HttpResponse:
-    """Show one of the buyer's own orders; anyone else's is not found."""
-    orders = Order.objects.select_related("product")
-    order = get_object_or_404(orders, reference=reference, buyer=buyer)
-    return render(request, "shop/order.html", {"order": order})
 
 
 @require_safe
@@ -147,7 +104,7 @@ def _refused(
         facts = {"key": str(again.key)} if again else refusals.facts_of(error)
         return refusals.problem(answer, str(error), **facts)
     if again is None:
-        response = _product_page(
+        response = show_product(
             request, slug, key=uuid.uuid4(), status=answer.status, refusal=str(error)
         )
     else:
@@ -163,12 +120,3 @@ async def _arefused(
     if refusals.wants_json(request):
         return _refused(request, slug, error, wish)
     return await in_thread(_refused, PAGE_WAIT_S, request, slug, error, wish)
-
-
-def _product_page(
-    request: HttpRequest, slug: str, *, key: uuid.UUID, status: int = 200, refusal: str = ""
-) -> HttpResponse:
-    product = get_object_or_404(Product.objects.select_related("stock"), slug=slug)
-    state = product.sale_state(timezone.now())
-    context = {"product": product, "state": state, "key": key, "refusal": refusal}
-    return render(request, "shop/product.html", context, status=status)

@@ -1,0 +1,1 @@
+"""What the shop answers: parse, one call, reply."""
