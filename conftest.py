@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import connection
 from django_redis import get_redis_connection
+from pytest_django import Settings
 
 from inventory import adjustments, counter, purchases, terms
 from inventory.consumer import Consumer
@@ -20,10 +22,12 @@ from inventory.ledger import ACCEPTED, Receipt
 from inventory.models import Movement, Product
 from inventory.purchases import purchase
 from inventory.strategies import STRATEGIES
+from inventory.tests.servers import OwnRedis, redis_program
 from inventory.tickets import redeem
 
 MakeProduct = Callable[..., Product]
 Buy = Callable[..., Receipt]
+StartRedis = Callable[..., OwnRedis]
 
 
 @pytest.fixture(scope="session")
@@ -146,3 +150,31 @@ def committing(strategy: str) -> str:
     if strategy == "redis_counter":
         pytest.skip("its commits are the consumer's: see test_consumer.py")
     return strategy
+
+
+@pytest.fixture
+def start_redis(tmp_path: Path, settings: Settings) -> Iterator[StartRedis]:
+    """Start a Redis of the test's own, and let the shop use it."""
+    program = redis_program()
+    if program is None and os.environ.get("CI") == "true":
+        pytest.fail("CI must have the program of a Redis server")
+    if program is None:
+        pytest.skip("needs the program of a Redis server")
+    started: list[OwnRedis] = []
+
+    def start(*options: str, database: int = 1) -> OwnRedis:
+        redis = OwnRedis(program, tmp_path, *options)
+        started.append(redis)
+        locks = {**settings.CACHES["locks"], "LOCATION": f"{redis.address}/{database}"}
+        settings.CACHES = {**settings.CACHES, "locks": locks}
+        return redis
+
+    yield start
+    for redis in started:
+        redis.kill()
+
+
+@pytest.fixture
+def own_redis(start_redis: StartRedis) -> OwnRedis:
+    """A Redis that the test may wipe, hang and kill."""
+    return start_redis()

@@ -46,6 +46,10 @@ YIELD_S = 1.5 * LOCK_POLL_S
 """How long a process stands back after a full lease, so that another's poll comes first."""
 
 
+SILENCE_S = 0.5
+"""For how long a Redis that did not answer is not asked again, and buyers are busy at once."""
+
+
 @dataclass(slots=True)
 class _Lease(Generic[LockT]):
     """The Redis lock as held by this process, for one buyer after another."""
@@ -66,7 +70,8 @@ class RedisLock(Strategy):
     and hands it to the buyers queueing behind it, first come first served, for
     at most 0.5 s or 50 sales. A lock lost to its TTL (2.5 s) sells nothing twice:
     the write is guarded by the version as well. Waiting ends after 5 s in
-    StockBusy, and so does a Redis that cannot be reached. Raises SoldOut, LimitReached.
+    StockBusy, and so does a Redis that cannot be reached, which the queue behind is
+    told at once. Raises SoldOut, LimitReached.
     """
 
     label = "Redis lock"
@@ -77,6 +82,7 @@ class RedisLock(Strategy):
         self._turnstile = Turnstile(longest_queue=LONGEST_QUEUE)
         self._leases: dict[int, _Lease[Lock]] = {}
         self._stand_back_until: dict[int, float] = {}
+        self._silent_until = 0.0
         self._aturnstile = AsyncTurnstile(longest_queue=LONGEST_QUEUE)
         self._aleases: dict[int, _Lease[AsyncLock]] = {}
 
@@ -125,11 +131,13 @@ class RedisLock(Strategy):
                 self._aturnstile.leave(product_id)
 
     async def _atake(self, product_id: int, deadline: float) -> _Lease[AsyncLock]:
+        self._check_not_silent()
         lock = locks.alock(f"stock:{{{product_id}}}", timeout=LOCK_TTL_S, sleep=LOCK_POLL_S)
         await asyncio.sleep(self._stands_back_for_s(product_id))
         try:
             acquired = await lock.acquire(blocking_timeout=max(0.0, deadline - time.monotonic()))
         except RedisError as error:
+            self._silent_until = time.monotonic() + SILENCE_S
             raise StockBusy from error
         if not acquired:
             raise StockBusy
@@ -166,6 +174,7 @@ class RedisLock(Strategy):
                 self._turnstile.leave(product_id)
 
     def _take(self, product_id: int, deadline: float) -> _Lease[Lock]:
+        self._check_not_silent()
         lock = caches["locks"].lock(  # type: ignore[attr-defined]  # django-redis adds it
             f"stock:{{{product_id}}}", timeout=LOCK_TTL_S, sleep=LOCK_POLL_S, thread_local=False
         )
@@ -173,6 +182,7 @@ class RedisLock(Strategy):
         try:
             acquired = lock.acquire(blocking_timeout=max(0.0, deadline - time.monotonic()))
         except RedisError as error:
+            self._silent_until = time.monotonic() + SILENCE_S
             raise StockBusy from error
         if not acquired:
             raise StockBusy
@@ -187,6 +197,11 @@ class RedisLock(Strategy):
         self._stand_back_after(lease, product_id)
         with _released_at_best(product_id):
             lease.lock.release()
+
+    def _check_not_silent(self) -> None:
+        """Raise StockBusy for who queued behind a buyer that Redis did not answer."""
+        if time.monotonic() < self._silent_until:
+            raise StockBusy
 
     def _stand_back_after(self, lease: _Lease[Any], product_id: int) -> None:
         if not lease.may_be_handed_on():

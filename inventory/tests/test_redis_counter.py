@@ -16,7 +16,7 @@ from django_redis import get_redis_connection
 from pytest_django import Settings
 from redis.crc import key_slot
 
-from conftest import Buy, MakeProduct, drain
+from conftest import Buy, MakeProduct, StartRedis, drain
 from inventory import adjustments, consumer, counter, ledger, purchases, terms
 from inventory.audit import audit, read_books
 from inventory.consumer import Consumer
@@ -33,7 +33,6 @@ from inventory.ledger import ACCEPTED, Receipt
 from inventory.models import Movement, Order, Product, Stock
 from inventory.purchases import purchase
 from inventory.strategies import STRATEGIES, redis_counter
-from inventory.tests.conftest import StartRedis
 from inventory.tests.races import Crowd, outcome_of
 from inventory.tests.servers import OwnRedis
 from inventory.tickets import redeem

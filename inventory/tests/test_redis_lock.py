@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from django.conf import settings
 from django.core.cache import caches
 from django.db import connection, connections
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -20,9 +21,10 @@ from inventory.audit import audit, read_books
 from inventory.errors import SoldOut, StockBusy
 from inventory.ledger import PurchaseRequest
 from inventory.models import Order, Product
-from inventory.strategies import redis_lock
+from inventory.strategies import STRATEGIES, redis_lock
 from inventory.strategies.redis_lock import RedisLock
 from inventory.tests.races import Crowd
+from inventory.tests.servers import OwnRedis
 
 pytestmark = [pytest.mark.redis, pytest.mark.django_db(transaction=True)]
 
@@ -154,6 +156,25 @@ def test_is_busy_when_redis_cannot_be_reached(
         buy(product)
 
     assert not Order.objects.exists()
+
+
+def test_asks_a_silent_redis_once_for_all_who_queue(
+    product: Product, own_redis: OwnRedis, buy: Buy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would wait out the timeout in its turn otherwise, and hold a thread all the while."""
+    strategy = RedisLock()
+    monkeypatch.setitem(STRATEGIES, "redis_lock", strategy)
+    buy(product)
+    own_redis.hang()
+    began_at = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(StockBusy):
+            buy(product)
+    assert time.monotonic() - began_at < 20 * settings.REDIS_TIMEOUT_S / 4
+    own_redis.go_on()
+    strategy._silent_until = time.monotonic()
+    buy(product)
+    assert Order.objects.count() == 2
 
 
 def test_a_redis_lost_at_the_release_does_not_fail_the_sale(
