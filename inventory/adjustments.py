@@ -1,5 +1,5 @@
 """
-Restocks, corrections and resets: every write of a stock row that is no sale.
+Restocks, corrections, resets and returns: every write of a stock row that is no sale.
 
 Each is guarded like a sale, and has one movement in the same transaction. The
 counter in Redis follows after the commit.
@@ -7,6 +7,7 @@ counter in Redis follows after the commit.
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 from functools import partial
 
@@ -16,7 +17,7 @@ from django.utils import timezone
 
 from inventory import counter
 from inventory.errors import AdjustmentRefused, ProductNotFound
-from inventory.models import Movement, Product, Stock
+from inventory.models import Movement, Order, Product, Stock
 
 MAX_UNITS = 1_000_000_000
 """More units than any sale has; an adjustment beyond it is a typing error."""
@@ -35,7 +36,7 @@ def adjust(*, product_id: int, delta: int, kind: Movement.Kind, reason: str, act
 
     Raises AdjustmentRefused when too few units are available, and changes nothing.
     """
-    _check_reason(reason)
+    check_reason(reason)
     if delta == 0:
         raise AdjustmentRefused("A change of 0 units changes nothing.")
     if abs(delta) > MAX_UNITS:
@@ -53,6 +54,24 @@ def adjust(*, product_id: int, delta: int, kind: Movement.Kind, reason: str, act
         transaction.on_commit(partial(counter.shift, product_id, delta, version=version))
 
 
+def give_back(order: Order, *, kind: Movement.Kind, reason: str, actor: str) -> None:
+    """
+    Put an order's units back on sale, in the transaction that moved its status away.
+
+    That guarded write of the status is what makes it happen once.
+    """
+    row = Stock.objects.filter(product_id=order.product_id)
+    row.update(available=F("available") + order.quantity, version=F("version") + 1)
+    version = _record_adjustment(
+        order.product_id, order.quantity, kind, reason, actor, order_id=order.pk
+    )
+    bought_by = order.buyer if order.strategy == "redis_counter" else ""
+    follow = partial(
+        counter.shift, order.product_id, order.quantity, version=version, bought_by=bought_by
+    )
+    transaction.on_commit(follow)
+
+
 def reset(*, slugs: list[str], units: int, reason: str, actor: str) -> None:
     """
     Set the available units of products to `units`, with one movement each, all or none.
@@ -60,7 +79,7 @@ def reset(*, slugs: list[str], units: int, reason: str, actor: str) -> None:
     Raises AdjustmentRefused for an absurd number, a reason too long, or while a load
     run holds one of the products; ProductNotFound for an unknown slug.
     """
-    _check_reason(reason)
+    check_reason(reason)
     if not 0 <= units <= MAX_UNITS:
         raise AdjustmentRefused(f"Units must be between 0 and {MAX_UNITS}, not {units}.")
     ids = dict(Product.objects.filter(slug__in=slugs).values_list("slug", "pk"))
@@ -99,13 +118,18 @@ def hold_for_run(*, product_id: int, until: datetime) -> bool:
         return bool(free.update(run_until=until))
 
 
-def _check_reason(reason: str) -> None:
+def check_reason(reason: str) -> None:
     if len(reason) > MAX_REASON_LENGTH:
         raise AdjustmentRefused(f"A reason has at most {MAX_REASON_LENGTH} characters.")
 
 
 def _record_adjustment(
-    product_id: int, delta: int, kind: Movement.Kind, reason: str, actor: str
+    product_id: int,
+    delta: int,
+    kind: Movement.Kind,
+    reason: str,
+    actor: str,
+    order_id: uuid.UUID | None = None,
 ) -> int:
     """Write the movement; the stock row's version that it is of."""
     stock = Stock.objects.get(product_id=product_id)
@@ -115,6 +139,7 @@ def _record_adjustment(
         kind=kind,
         delta=delta,
         available_after=stock.available,
+        order_id=order_id,
         reason=reason,
         actor=actor,
     )

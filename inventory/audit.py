@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
@@ -18,6 +18,12 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from inventory.models import Movement, Order, Stock
 
+RETURNS = {
+    Movement.Kind.CANCELLATION: Order.Status.CANCELLED,
+    Movement.Kind.EXPIRY: Order.Status.EXPIRED,
+}
+"""What each kind of return leaves an order as."""
+SALE = Movement.Kind.SALE
 CLOCKS_DIFFER = timedelta(minutes=1)
 """By how much the clocks of web processes may."""
 
@@ -49,6 +55,11 @@ class OrderLine:
     quantity: int
     strategy: str
     attempts: int
+    status: str = Order.Status.CONFIRMED
+
+    def was_kept(self) -> bool:
+        """Whether its units are still the buyer's."""
+        return self.status not in RETURNS.values()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +70,26 @@ class Books:
     stock: Snapshot
     movements: list[MovementLine]
     orders: list[OrderLine]
+    earlier_orders: list[OrderLine] = field(default_factory=list)
+    """Sold before `opening`, and their units given back since."""
+
+    def sales(self) -> list[MovementLine]:
+        """The movements that sold."""
+        return [m for m in self.movements if m.kind == SALE]
+
+    def returns(self) -> list[MovementLine]:
+        """The movements that put an order's units back on sale."""
+        return [m for m in self.movements if m.kind in RETURNS]
 
     def units_sold(self) -> int:
-        """Units promised to buyers, by the orders."""
-        return sum(order.quantity for order in self.orders)
+        """Units promised to buyers and not given back, by the orders."""
+        return sum(order.quantity for order in self.orders if order.was_kept())
 
     def units_put_in(self) -> int:
-        """Units there were to sell: the opening stock and every restock or correction."""
-        sale = Movement.Kind.SALE
-        return self.opening.available + sum(m.delta for m in self.movements if m.kind != sale)
+        """Units there were to sell: the opening stock, and all put in but by orders sold since."""
+        ours = {order.reference for order in self.orders}
+        put_in = [m for m in self.movements if m.kind != SALE and m.order not in ours]
+        return self.opening.available + sum(m.delta for m in put_in)
 
     def oversold(self) -> int:
         """Units promised that never existed."""
@@ -97,31 +119,51 @@ def read_books(product_id: int, *, since: Snapshot = Snapshot()) -> Books:
                     "version", "kind", "delta", "available_after", "order_id"
                 )
             ],
-            orders=[
-                OrderLine(**line)
-                for orders in _orders(product_id, since)
-                for line in orders.values(
-                    "reference", "buyer", "key", "quantity", "strategy", "attempts"
-                )
-            ],
+            orders=[*_lines(_moved(product_id, since, [SALE])), *_lines(_never(product_id, since))],
+            earlier_orders=_lines(_returned_only(product_id, since)),
         )
 
 
-def _orders(product_id: int, since: Snapshot) -> list[QuerySet[Order]]:
-    """The orders sold since, and those never sold; each found without reading all the rest."""
-    ours = Order.objects.filter(product_id=product_id)
-    sold = ours.filter(
-        movements__product_id=product_id, movements__version__gt=since.version
+def _moved(product_id: int, since: Snapshot, kinds: Iterable[str]) -> QuerySet[Order]:
+    """The orders with a movement of these kinds since; found without reading all the rest."""
+    return Order.objects.filter(
+        product_id=product_id,
+        movements__product_id=product_id,
+        movements__version__gt=since.version,
+        movements__kind__in=kinds,
     ).distinct()
-    never = ours.filter(~Exists(Movement.objects.filter(order_id=OuterRef("pk"))))
+
+
+def _returned_only(product_id: int, since: Snapshot) -> QuerySet[Order]:
+    """The orders sold before, and given back since."""
+    sold_before = Movement.objects.filter(
+        order_id=OuterRef("pk"), kind=SALE, version__lte=since.version
+    )
+    return _moved(product_id, since, RETURNS).filter(Exists(sold_before))
+
+
+def _never(product_id: int, since: Snapshot) -> QuerySet[Order]:
+    """The orders never sold."""
+    sold = Movement.objects.filter(order_id=OuterRef("pk"), kind=SALE)
+    never = Order.objects.filter(~Exists(sold), product_id=product_id)
     if since.taken_at is not None:
         never = never.filter(created_at__gte=since.taken_at - CLOCKS_DIFFER)
-    return [sold, never]
+    return never
+
+
+def _lines(orders: QuerySet[Order]) -> list[OrderLine]:
+    columns = ("reference", "buyer", "key", "quantity", "strategy", "attempts", "status")
+    return [OrderLine(**line) for line in orders.values(*columns)]
 
 
 def audit(books: Books) -> list[Finding]:
     """List every disagreement between the books; an empty list is a clean audit."""
-    return [*_stock_row(books), *_ledger_chain(books), *_orders_and_sales(books)]
+    return [
+        *_stock_row(books),
+        *_ledger_chain(books),
+        *_orders_and_sales(books),
+        *_orders_and_returns(books),
+    ]
 
 
 def _stock_row(books: Books) -> Iterator[Finding]:
@@ -166,7 +208,7 @@ def _ledger_chain(books: Books) -> Iterator[Finding]:
 
 
 def _orders_and_sales(books: Books) -> Iterator[Finding]:
-    sales = [m for m in books.movements if m.kind == Movement.Kind.SALE]
+    sales = books.sales()
     sold = {sale.order: -sale.delta for sale in sales}
     ordered = {order.reference: order.quantity for order in books.orders}
     for reference, times in Counter(sale.order for sale in sales).items():
@@ -188,6 +230,36 @@ def _orders_and_sales(books: Books) -> Iterator[Finding]:
     for (_, key), times in Counter((order.buyer, order.key) for order in books.orders).items():
         if times > 1:
             yield Finding(code="key_sold_twice", text=f"Key {key} has {times} orders.")
+
+
+def _orders_and_returns(books: Books) -> Iterator[Finding]:
+    orders = {order.reference: order for order in [*books.orders, *books.earlier_orders]}
+    returns = books.returns()
+    for reference, times in Counter(given.order for given in returns).items():
+        if times > 1:
+            yield Finding(code="returned_twice", text=f"Order {reference} has {times} returns.")
+    for given in returns:
+        order = orders.get(given.order) if given.order else None
+        if order is None:
+            yield Finding(
+                code="return_without_order",
+                text=f"The return at version {given.version} has no order.",
+            )
+        elif order.status != RETURNS[Movement.Kind(given.kind)]:
+            yield Finding(
+                code="returned_but_kept",
+                text=f"Order {order.reference} is {order.status}, but has a return ({given.kind}).",
+            )
+        elif order.quantity != given.delta:
+            yield Finding(
+                code="return_differs",
+                text=f"Order {order.reference} is for {order.quantity} units"
+                f" but gave {given.delta} back.",
+            )
+    for missing in {o.reference for o in books.orders if not o.was_kept()} - {
+        given.order for given in returns
+    }:
+        yield Finding(code="not_returned", text=f"Order {missing} kept its units when called off.")
 
 
 @contextmanager

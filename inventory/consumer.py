@@ -102,6 +102,7 @@ def _request(product: Product, entry: Entry) -> PurchaseRequest:
         unit_price=entry.unit_price,
         strategy="redis_counter",
         limit=product.limit_per_buyer,
+        hold_minutes=product.hold_minutes,
         reference=entry.reference,
     )
 

@@ -182,12 +182,16 @@ def heal(product_id: int, *, seen: Count, available: int, version: int) -> bool:
     return bool(_run("heal", keys=_keys(product_id), arguments=arguments))
 
 
-def shift(product_id: int, units: int, *, version: int) -> None:
-    """Let the counter follow what wrote that version of the stock row; a miss is healed later."""
+def shift(product_id: int, units: int, *, version: int, bought_by: str = "") -> None:
+    """
+    Let the counter follow what wrote that version of the stock row; a miss is healed later.
+
+    `bought_by` is the buyer who gives units back that were bought through the counter.
+    """
     if "locks" not in settings.CACHES:
         return
     try:
-        _run("shift", keys=_keys(product_id)[:1], arguments=[units, version])
+        _run("shift", keys=_keys(product_id)[:2], arguments=[units, version, bought_by])
     except RedisError as error:
         logger.warning("The counter of product %s missed %+d units: %s", product_id, units, error)
 

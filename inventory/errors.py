@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
+
+from django.utils.translation import gettext as _
 
 
 class InventoryError(Exception):
@@ -71,6 +74,39 @@ class NotOpen(Refusal):
         self.opens_at = opens_at
         self.closed_at = closed_at
         super().__init__("The sale is over." if closed_at else "The sale has not started yet.")
+
+
+class OrderNotFound(InventoryError):
+    """The buyer has no order under this reference."""
+
+    def __init__(self, *, reference: uuid.UUID) -> None:
+        self.reference = reference
+        super().__init__(_("There is no such order."))
+
+
+class HoldOver(Refusal):
+    """The order was not paid in time, or was called off: its units are on sale again."""
+
+    def __init__(self, *, status: str) -> None:
+        self.status = status
+        super().__init__(
+            _("This order is no longer held for you, and its units are on sale again. Buy again.")
+        )
+
+
+class NotHeld(Refusal):
+    """The order is not waiting for a payment; `status` says what it is instead."""
+
+    def __init__(self, *, status: str) -> None:
+        self.status = status
+        super().__init__(_("This order does not wait for a payment, so nothing was changed."))
+
+
+class PaymentReused(InventoryError):
+    """The provider's reference already belongs to the payment of another order."""
+
+    def __init__(self) -> None:
+        super().__init__(_("This payment already belongs to another order; nothing was changed."))
 
 
 class StockBusy(InventoryError):

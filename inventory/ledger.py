@@ -1,8 +1,9 @@
 """
-The books of sales: the only writer of orders and of their movements.
+The books of sales: the only maker of orders and of the movements that sell them.
 
 Whoever takes units from a stock row records it here in the same transaction. What
-is not a sale is recorded by inventory/adjustments.py.
+is not a sale is recorded by inventory/adjustments.py; what becomes of an order
+afterwards, by inventory/holds.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from django.db import connection
 
+from inventory.clock import MinutesFromNow
 from inventory.engine import Transaction
 from inventory.errors import KeyReused, LimitReached
 from inventory.models import Movement, Order
@@ -23,10 +25,11 @@ from inventory.statements import Statement, insert
 ACCEPTED = "accepted"
 """The status of a purchase in a queue: the order it will become is named, and not made."""
 
-# Arguments: product, buyers. One row per buyer with the units of all its orders.
+# Arguments: product, buyers. One row per buyer with the units of all its orders that kept them.
 UNITS_BOUGHT = """
 SELECT buyer, SUM(quantity) FROM inventory_order
-WHERE product_id = %s AND buyer IN ({buyers}) GROUP BY buyer
+WHERE product_id = %s AND buyer IN ({buyers}) AND status NOT IN ('cancelled', 'expired')
+GROUP BY buyer
 """
 
 
@@ -42,6 +45,8 @@ class PurchaseRequest:
     strategy: str
     limit: int | None = None
     """Units of the product that one buyer may own."""
+    hold_minutes: int | None = None
+    """For how long the units are held for payment; None where they are sold at once."""
     reference: uuid.UUID | None = None
     """What the order will be called, where the buyer was told before it was made."""
 
@@ -106,11 +111,18 @@ def orders_for(requests: Sequence[PurchaseRequest], *, attempts: int) -> list[Or
             key=request.key,
             quantity=request.quantity,
             unit_price=request.unit_price,
+            status=status_of(request),
             strategy=request.strategy,
             attempts=attempts,
+            expires_at=request.hold_minutes and MinutesFromNow(request.hold_minutes),
         )
         for request in requests
     ]
+
+
+def status_of(request: PurchaseRequest) -> Order.Status:
+    """Say what an order is when it is made: held, where it is to be paid first."""
+    return Order.Status.HELD if request.hold_minutes else Order.Status.CONFIRMED
 
 
 def close_sales(

@@ -9,8 +9,10 @@ from typing import Self
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
+
+from inventory.clock import DatabaseNow
 
 CONTROL = "unguarded"
 """The control strategy, which oversells: only lab products may name it."""
@@ -131,6 +133,21 @@ class Stock(models.Model):
         return f"{self.available} available at version {self.version}"
 
 
+class OrderQuerySet(models.QuerySet["Order"]):
+    def with_state(self) -> Self:
+        """
+        Add `state`, the status by the database's clock, and `now`, which that is.
+
+        A hold whose time is over counts as expired before it is released.
+        """
+        over = When(
+            status=Order.Status.HELD,
+            expires_at__lte=DatabaseNow(),
+            then=Value(Order.Status.EXPIRED),
+        )
+        return self.annotate(now=DatabaseNow(), state=Case(over, default=F("status")))
+
+
 class Order(models.Model):
     """One buyer's purchase; found again by its key forever."""
 
@@ -155,6 +172,13 @@ class Order(models.Model):
         null=True, blank=True, help_text="Until when it can be paid, by the database's clock."
     )
 
+    state: str
+    """The status by the database's clock; see with_state()."""
+    now: datetime
+    """The database's clock; see with_state()."""
+
+    objects = OrderQuerySet.as_manager()
+
     class Meta:
         ordering = ["-created_at"]
         indexes = [
@@ -173,6 +197,32 @@ class Order(models.Model):
     def total(self) -> Decimal:
         """Quantity times the price valid when it was sold, in euro."""
         return self.quantity * self.unit_price
+
+
+class Payment(models.Model):
+    """A provider's confirmation that an order was paid; found again by its reference there."""
+
+    class Status(models.TextChoices):
+        CONFIRMED = "confirmed"
+        REFUND_DUE = "refund_due"
+
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="payments")
+    provider = models.CharField(max_length=32)
+    provider_reference = models.CharField(max_length=64)
+    amount = models.DecimalField(max_digits=12, decimal_places=2, help_text="In euro.")
+    status = models.CharField(max_length=16, choices=Status.choices)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider", "provider_reference"], name="payment_one_per_confirmation"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"€ {self.amount} by {self.provider}, {self.status}"
 
 
 class Movement(models.Model):

@@ -24,6 +24,7 @@ class SaleTerms:
     product_id: int
     price: Decimal
     limit: int | None
+    hold_minutes: int | None
     strategy: str
     is_lab: bool
     opens_at: datetime | None
@@ -46,6 +47,7 @@ class SaleTerms:
             unit_price=self.price,
             strategy=self.strategy,
             limit=self.limit,
+            hold_minutes=self.hold_minutes,
         )
 
 
@@ -91,6 +93,7 @@ def read_terms(slug: str) -> SaleTerms:
         product_id=product.pk,
         price=product.price,
         limit=product.limit_per_buyer,
+        hold_minutes=product.hold_minutes,
         strategy=product.strategy,
         is_lab=product.is_lab,
         opens_at=product.opens_at,

@@ -57,10 +57,11 @@ def _outcomes_by_key(attempts: list[Attempt]) -> dict[uuid.UUID, set[str]]:
 
 
 def undersold(books: Books, last: Iterable[Attempt]) -> int:
-    """Units left at the end although buyers of them went away without."""
+    """Units left at the end, not given back, although buyers of them went away without."""
     unserved = ("sold_out", "busy", "failed", "unknown")
     wanted = sum(attempt.quantity for attempt in last if attempt.outcome in unserved)
-    return max(0, min(books.stock.available, wanted))
+    given_back = sum(movement.delta for movement in books.returns())
+    return max(0, min(books.stock.available - given_back, wanted))
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:

@@ -117,7 +117,7 @@ def _orders_against_clients(
 
 
 def _versions(books: Books, attempts: list[Attempt]) -> Iterator[Finding]:
-    ledger = {movement.order: movement.version for movement in books.movements}
+    ledger = {sale.order: sale.version for sale in books.sales()}
     for attempt in attempts:
         if attempt.outcome in SOLD and attempt.version != ledger.get(attempt.order):
             yield Finding(
@@ -146,7 +146,7 @@ def _real_time_order(attempts: list[Attempt]) -> Iterator[Finding]:
 
 def _false_sold_out(books: Books, attempts: list[Attempt]) -> Iterator[Finding]:
     """Nobody may be told "sold out" while enough units were there until after the answer."""
-    if any(movement.kind != "sale" for movement in books.movements):
+    if len(books.sales()) + len(books.returns()) != len(books.movements):
         return
     refusals = [attempt for attempt in attempts if attempt.outcome == "sold_out"]
     for quantity in sorted({attempt.quantity for attempt in refusals}):

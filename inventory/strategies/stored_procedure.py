@@ -5,15 +5,14 @@ import django.db
 from django.db import connection
 from django.utils import timezone
 
-from inventory import engine, retries, verdicts
+from inventory import engine, ledger, retries, verdicts
 from inventory.errors import LimitReached, SoldOut
-from inventory.models import Order
 from inventory.strategies.base import PurchaseRequest, Receipt, Strategy, refuse_to_nest
 
 # Arguments: reference, product, buyer, key, quantity, unit price, strategy, attempts, limit
-# or NULL, now. The result is one row: what became of it (sold, sold_out, limit_reached),
-# the units available and the stock row's version.
-CALL = "CALL inventory_sell(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+# or NULL, hold minutes or NULL, now. The result is one row: what became of it (sold, sold_out,
+# limit_reached), the units available and the stock row's version.
+CALL = "CALL inventory_sell(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 
 
 class StoredProcedure(Strategy):
@@ -75,7 +74,7 @@ def _receipt(
         raise LimitReached(limit=request.limit or 0)
     return Receipt(
         order=reference,
-        status=Order.Status.CONFIRMED,
+        status=ledger.status_of(request),
         quantity=request.quantity,
         stock_version=version,
         available=available,
@@ -93,5 +92,6 @@ def _arguments(request: PurchaseRequest, reference: uuid.UUID, attempt: int) -> 
         request.strategy,
         attempt,
         request.limit,
+        request.hold_minutes,
         connection.ops.adapt_datetimefield_value(timezone.now()),
     ]
