@@ -24,10 +24,10 @@ class DatabaseNow(Func):
 
     def as_sqlite(
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
-    ) -> tuple[str, list[Any]]:
+    ) -> tuple[str, tuple[Any, ...]]:
         """Say the same as Django writes moments there, in milliseconds."""
         sql, values = self.as_sql(compiler, connection, template=SQLITE_NOW + ")", **context)
-        return sql, [*values]
+        return sql, tuple(values)
 
 
 class MinutesFromNow(Func):
@@ -43,8 +43,8 @@ class MinutesFromNow(Func):
 
     def as_sqlite(
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
-    ) -> tuple[str, list[Any]]:
+    ) -> tuple[str, tuple[Any, ...]]:
         """See DatabaseNow.as_sqlite()."""
         template = SQLITE_NOW + ", %(expressions)s || ' minutes')"
         sql, values = self.as_sql(compiler, connection, template=template, **context)
-        return sql, [*values]
+        return sql, tuple(values)

@@ -114,7 +114,7 @@ def orders_for(requests: Sequence[PurchaseRequest], *, attempts: int) -> list[Or
             status=status_of(request),
             strategy=request.strategy,
             attempts=attempts,
-            expires_at=request.hold_minutes and MinutesFromNow(request.hold_minutes),
+            expires_at=MinutesFromNow(request.hold_minutes) if request.hold_minutes else None,
         )
         for request in requests
     ]

@@ -61,4 +61,5 @@ def _insert_statement(
 def _minutes_from_now() -> str:
     """The SQL that makes a moment of the minutes given for it, by the database's clock."""
     compiler = Order.objects.all().query.get_compiler(connection=connection)
-    return compiler.compile(MinutesFromNow(0))[0]
+    sql: str = compiler.compile(MinutesFromNow(0))[0]
+    return sql
