@@ -117,11 +117,10 @@ class RealConsumer:
 
     def __init__(self, *options: str, preparation: str = "") -> None:
         connection.close()
-        location = settings.CACHES["locks"]["LOCATION"].removesuffix("/1")
         self.process = subprocess.Popen(
             [sys.executable, "-c", CHILD.format(preparation=preparation), *options],
             cwd=settings.BASE_DIR,
-            env={**os.environ, "DATABASE_URL": _test_database(), "REDIS_URL": location},
+            env=child_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -150,6 +149,14 @@ class RealConsumer:
         """End it at once (kill -9)."""
         self.process.kill()
         self.end()
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a process that works on the test's database and Redis."""
+    environment = {**os.environ, "DATABASE_URL": _test_database()}
+    if "locks" in settings.CACHES:
+        environment["REDIS_URL"] = settings.CACHES["locks"]["LOCATION"].removesuffix("/1")
+    return environment
 
 
 def _test_database() -> str:
