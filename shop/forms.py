@@ -39,10 +39,19 @@ def read_wish(request: HttpRequest) -> Wish:
     return Wish(int(quantity), _read_key(request))
 
 
+def read_uuid(request: HttpRequest, field: str) -> uuid.UUID:
+    """Read a form field, made here if absent. Raises InvalidPurchase, naming the field."""
+    return _uuid(request.POST.get(field), field)
+
+
 def _read_key(request: HttpRequest) -> uuid.UUID:
-    sent = request.META.get("HTTP_IDEMPOTENCY_KEY", "").strip('"') or request.POST.get("key")
+    header = request.META.get("HTTP_IDEMPOTENCY_KEY", "").strip('"')
+    return _uuid(header or request.POST.get("key"), "key")
+
+
+def _uuid(sent: str | None, field: str) -> uuid.UUID:
     if sent is None:
         return uuid.uuid4()
     if not UUID.fullmatch(sent):
-        raise InvalidPurchase(field="key", problem="The key must be a UUID.")
+        raise InvalidPurchase(field=field, problem=f"The {field} must be a UUID.")
     return uuid.UUID(sent)

@@ -11,12 +11,16 @@ from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 
 from inventory.errors import (
+    HoldOver,
     InvalidPurchase,
     InventoryError,
     KeyReused,
     LimitReached,
+    NotHeld,
     NotOpen,
+    OrderNotFound,
     OutcomeUnknown,
+    PaymentReused,
     ProductNotFound,
     SoldOut,
     StockBusy,
@@ -45,6 +49,10 @@ ANSWERS: dict[type[InventoryError], Answer] = {
     SoldOut: Answer(status=409, code="sold_out", title="Sold out"),
     LimitReached: Answer(status=409, code="limit_reached", title="Limit reached"),
     NotOpen: Answer(status=409, code="not_open", title="Not on sale"),
+    OrderNotFound: Answer(status=404, code="not_found", title="Not found"),
+    HoldOver: Answer(status=409, code="hold_over", title="No longer held"),
+    NotHeld: Answer(status=409, code="not_held", title="Not waiting for payment"),
+    PaymentReused: Answer(status=422, code="payment_reused", title="Payment already used"),
     KeyReused: Answer(status=422, code="key_reused", title="Key already used"),
     StockBusy: Answer(status=503, code="busy", title="Busy", retry=True),
     OutcomeUnknown: Answer(status=503, code="outcome_unknown", title="Outcome unknown", retry=True),
@@ -81,6 +89,8 @@ def facts_of(error: InventoryError) -> dict[str, object]:
             return {"field": error.field}
         case SoldOut():
             return {"available": error.available}
+        case HoldOver() | NotHeld():
+            return {"order_status": error.status}
         case LimitReached():
             return {"limit": error.limit}
         case NotOpen(opens_at=opens_at) if opens_at is not None:
@@ -96,10 +106,12 @@ def with_retry_header(response: HttpResponse, answer: Answer) -> HttpResponse:
     return response
 
 
-def message_page(request: HttpRequest, answer: Answer, detail: str) -> HttpResponse:
+def message_page(
+    request: HttpRequest, answer: Answer, detail: str, **facts: object
+) -> HttpResponse:
     """Say it as JSON or as a plain page of its own."""
     if wants_json(request):
-        return problem(answer, detail)
+        return problem(answer, detail, **facts)
     context = {"answer": answer, "detail": detail}
     response = render(request, "shop/message.html", context, status=answer.status)
     return with_retry_header(response, answer)

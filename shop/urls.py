@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.urls import path
 
 from shop import health
-from shop.views import buying, orders, products
+from shop.views import buying, orders, payments, products
 
 admin.site.site_header = admin.site.site_title = "Last Unit"
 admin.site.index_title = "The operator's desk"
@@ -20,6 +20,10 @@ urlpatterns = [
     path("products/<slug:slug>/tickets/<uuid:reference>/", buying.ticket_page, name="ticket"),
     path("orders/", orders.order_list, name="order-list"),
     path("orders/<uuid:reference>/", orders.order_page, name="order"),
+    path("orders/<uuid:reference>/pay/", payments.pay, name="pay"),
+    path("orders/<uuid:reference>/cancel/", payments.cancel, name="cancel"),
+    path("payments/simulated/", payments.simulated_payment, name="simulated-payment"),
+    path("payments/simulated/confirm/", payments.confirm, name="simulated-confirm"),
     path("healthz", health.ahealthz if on_the_loop else health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("admin/", admin.site.urls),
