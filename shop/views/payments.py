@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from http import HTTPStatus
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
@@ -118,7 +118,7 @@ def _to_the_order(request: HttpRequest, buyer: str, reference: uuid.UUID) -> Htt
 
 
 def _see(address: str) -> HttpResponse:
-    return HttpResponse(status=HTTPStatus.SEE_OTHER, headers={"Location": address})
+    return HttpResponseRedirect(address, status=HTTPStatus.SEE_OTHER)
 
 
 def _unreadable(request: HttpRequest, error: InventoryError) -> HttpResponse:
