@@ -9,6 +9,7 @@ import pytest
 from django.utils import timezone
 
 from conftest import Buy, MakeProduct
+from inventory import holds
 from inventory.audit import Snapshot, audit, read_books
 from inventory.models import Movement, Order, Product
 
@@ -62,3 +63,31 @@ def test_an_order_sold_twice_is_one_order(make_product: MakeProduct, buy: Buy) -
 
     assert len(books.orders) == 1
     assert "order_sold_twice" in {finding.code for finding in audit(books)}
+
+
+def test_reads_an_order_sold_before_and_given_back_since_apart(
+    make_product: MakeProduct, buy: Buy
+) -> None:
+    product = make_product(units=10)
+    earlier = buy(product).order
+    opening = Snapshot(available=9, version=2, taken_at=timezone.now())
+    both = buy(product).order
+    for order in (earlier, both):
+        holds.cancel_for_buyer(reference=order, reason="broken", actor="user:7")
+
+    books = read_books(product.pk, since=opening)
+
+    assert [order.reference for order in books.orders] == [both]
+    assert [order.reference for order in books.earlier_orders] == [earlier]
+    assert (books.units_sold(), books.units_put_in(), books.oversold()) == (0, 10, 0)
+    assert audit(books) == []
+
+
+def test_an_order_with_a_return_and_no_sale_is_found(make_product: MakeProduct) -> None:
+    product = make_product(units=10)
+    order = orphan(product, minutes_ago=0)
+    holds.cancel_for_buyer(reference=order.pk, reason="broken", actor="user:7")
+
+    found = {finding.code for finding in audit(read_books(product.pk))}
+
+    assert "order_without_sale" in found

@@ -557,6 +557,31 @@ class TestRelease:
 
 
 class TestRaces:
+    @pytest.mark.mariadb
+    def test_1000_buyers_end_with_100_orders_and_what_expires_is_sold_again(
+        self, strategy: str, make_product: MakeProduct
+    ) -> None:
+        product = make_product(units=100, strategy=strategy, hold_minutes=10, limit_per_buyer=1)
+
+        with Crowd(50) as crowd:
+            for turn in range(20):
+                crowd.race(lambda n, turn=turn: buy_of(product, turn * 50 + n))  # type: ignore[misc]  # bound early
+            drain_if_accepted(product)
+            kept = list(Order.objects.filter(status=Order.Status.HELD))
+            assert (len(kept), available(product), findings(product)) == (100, 0, [])
+
+            crowd.race(lambda n: pay(kept[n], f"payment-{n}"))
+            for order in kept[50:]:
+                end_of_hold(order)
+            assert holds.release_expired() == 50
+            for turn in range(20, 40):
+                crowd.race(lambda n, turn=turn: buy_of(product, turn * 50 + n))  # type: ignore[misc]  # bound early
+            drain_if_accepted(product)
+
+        ends = Counter(Order.objects.values_list("status", flat=True))
+        assert ends == {"paid": 50, "expired": 50, "held": 50}
+        assert (available(product), findings(product)) == (0, [])
+
     def test_one_of_pay_cancel_and_expire_wins_in_25_rounds(
         self, make_product: MakeProduct
     ) -> None:
@@ -622,6 +647,10 @@ class TestRaces:
         assert paid == Payment.objects.filter(status=Payment.Status.CONFIRMED).count() > 0
         assert not Order.objects.filter(status=Order.Status.HELD).exists()
         assert (available(product), findings(product)) == (40 - paid, [])
+
+
+def buy_of(product: Product, number: int) -> Receipt:
+    return purchase(slug=product.slug, quantity=1, buyer=f"guest:{number}", key=uuid.uuid4())
 
 
 def sell(product: Product, strategy: str, *, buyer: str) -> uuid.UUID | None:

@@ -95,6 +95,21 @@ class History:
     def ends(self, available: int, *, version: int) -> None:
         self.stock = Snapshot(available=available, version=version)
 
+    def gives_back(self, row: int, kind: str = "expiry", *, delta: int = 1) -> None:
+        """Let an order be called off after the sale was over, its units back on sale."""
+        version, left = self.stock.version + 1, self.stock.available + delta
+        self.movements.append(
+            MovementLine(
+                version=version,
+                kind=kind,
+                delta=delta,
+                available_after=left,
+                order=self.orders[row].reference,
+            )
+        )
+        self.change_order(row, status={"expiry": "expired"}.get(kind, "cancelled"))
+        self.ends(left, version=version)
+
     def change_movement(self, row: int, **fields: object) -> None:
         self.movements[row] = replace(self.movements[row], **fields)  # type: ignore[arg-type]  # by name
 
@@ -250,6 +265,48 @@ BAD: list[tuple[str, str, Spoil]] = [
 ]
 
 
+BAD_RETURNS: list[tuple[str, str, Spoil]] = [
+    ("called off, units kept", "not_returned", lambda h: h.change_order(0, status="expired")),
+    ("cancelled, units kept", "not_returned", lambda h: h.change_order(0, status="cancelled")),
+    (
+        "given back twice",
+        "returned_twice",
+        lambda h: (h.gives_back(0), h.gives_back(0)),
+    ),
+    (
+        "given back, and paid",
+        "returned_but_kept",
+        lambda h: (h.gives_back(0), h.change_order(0, status="paid")),
+    ),
+    (
+        "given back, and still held",
+        "returned_but_kept",
+        lambda h: (h.gives_back(0), h.change_order(0, status="held")),
+    ),
+    (
+        "expired, recorded as cancelled",
+        "returned_but_kept",
+        lambda h: (h.gives_back(0), h.change_order(0, status="cancelled")),
+    ),
+    ("more given back than bought", "return_differs", lambda h: h.gives_back(0, delta=2)),
+    (
+        "a return of nobody's order",
+        "return_without_order",
+        lambda h: (h.gives_back(0), h.change_movement(3, order=None)),
+    ),
+    (
+        "sold out too early, and given back later",
+        "false_sold_out",
+        lambda h: (h.gives_back(0), h.change(3, started_at=-2.0, ended_at=-1.0)),
+    ),
+    (
+        "a sale told another version, and given back",
+        "version_differs",
+        lambda h: (h.gives_back(0), h.change(0, version=11)),
+    ),
+]
+
+
 BAD_PROMISES: list[tuple[str, str, Spoil]] = [
     ("accepted, never written", "accepted_without_order", lambda h: h.orders.pop()),
     (
@@ -337,7 +394,11 @@ def test_a_promise_found_again_as_a_sale_is_no_finding() -> None:
     assert history.codes() == set()
 
 
-@pytest.mark.parametrize(("code", "spoil"), [(c, s) for _, c, s in BAD], ids=[n for n, _, _ in BAD])
+@pytest.mark.parametrize(
+    ("code", "spoil"),
+    [(c, s) for _, c, s in [*BAD, *BAD_RETURNS]],
+    ids=[n for n, _, _ in [*BAD, *BAD_RETURNS]],
+)
 def test_a_bad_history_is_named(code: str, spoil: Spoil) -> None:
     history = History()
     spoil(history)
@@ -379,6 +440,53 @@ def test_a_restock_during_the_run_is_no_oversell() -> None:
     history.stock = Snapshot(available=0, version=11)
     assert history.codes() == set()
     assert audit(history.books()) == []
+
+
+@pytest.mark.parametrize("kind", ["expiry", "cancellation"])
+def test_a_unit_given_back_after_the_sale_is_no_finding(kind: str) -> None:
+    history = History()
+    history.gives_back(0, kind)
+
+    seen = figures(books=history.books(), attempts=history.attempts)
+
+    assert history.codes() == set()
+    assert (seen["sold"], seen["oversold"], seen["undersold"]) == (3, 0, 0)
+
+
+def test_a_unit_given_back_and_sold_again_is_no_finding() -> None:
+    history = History()
+    history.gives_back(0)
+    number = len(history.attempts)
+    order = OrderLine(
+        reference=uuid.UUID(int=200),
+        buyer="guest:bob",
+        key=uuid.UUID(int=number),
+        quantity=1,
+        strategy="optimistic",
+        attempts=1,
+    )
+    history.orders.append(order)
+    history.movements.append(
+        MovementLine(version=12, kind="sale", delta=-1, available_after=0, order=order.reference)
+    )
+    history.ends(0, version=12)
+    late = replace(history.attempts[0], buyer=4, key=order.key, order=order.reference)
+    history.attempts[4] = replace(late, version=12, started_at=9.0, ended_at=9.5)
+
+    assert history.codes() == set()
+    assert history.books().units_sold() == 3
+
+
+def test_a_unit_of_an_earlier_run_that_is_given_back_during_this_one_was_put_in() -> None:
+    history = History()
+    earlier = replace(history.orders[0], reference=uuid.UUID(int=300), key=uuid.uuid4())
+    history.orders.append(earlier)
+    history.gives_back(3)
+    expired = history.orders.pop()
+    books = replace(history.books(), earlier_orders=[expired])
+
+    assert audit(books) == []
+    assert books.units_put_in() == UNITS + 1
 
 
 def test_figures_count_buyers_once_and_time_from_the_intended_start() -> None:

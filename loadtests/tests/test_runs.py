@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,12 +20,16 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from conftest import MakeProduct
+from inventory import holds
 from inventory.audit import audit, read_books
+from inventory.clock import MinutesFromNow
 from inventory.models import Movement, Order, Product, Stock
-from loadtests.generators import Locust
+from inventory.purchases import purchase
+from loadtests.generators import Load, Locust
+from loadtests.generators.base import Progress, no_progress
 from loadtests.models import LoadRun
 from loadtests.processes import locust_arguments
-from loadtests.records import read_record
+from loadtests.records import ClientRecord, read_record
 from loadtests.runs import RunSpec, measure_ceiling, perform
 
 pytestmark = [
@@ -65,6 +70,30 @@ def test_sells_every_unit_and_refuses_the_rest(strategy: str, tmp_path: Path) ->
     assert audit(read_books(product.pk)) == []
     assert Order.objects.values("buyer").distinct().count() == 20
     assert children() == []
+
+
+def test_a_run_on_a_held_product_is_judged_by_the_orders_held(
+    strategy: str, host: str, make_product: MakeProduct
+) -> None:
+    """A hold of before ends during the run: its unit comes on top, and is nobody's mistake."""
+    product = make_product("lab", units=1, is_lab=True, hold_minutes=10, limit_per_buyer=1)
+    earlier = purchase(slug="lab", quantity=1, buyer="guest:ada", key=uuid.uuid4()).order
+
+    class ExpiresMeanwhile(Locust):
+        def buy(self, load: Load, progress: Progress = no_progress) -> ClientRecord:
+            Order.objects.filter(pk=earlier).update(expires_at=MinutesFromNow(-1))
+            assert holds.release_expired() == 1
+            return super().buy(load, progress)
+
+    spec = RunSpec(strategy=strategy, units=10, buyers=30, concurrency=10)
+    run = perform(spec, host=host, server_started_here=True, generator=ExpiresMeanwhile())
+
+    assert run.result["audit"]["findings"] == []
+    assert (run.sold, run.oversold, run.result["undersold"]) == (11, 0, 0)
+    assert set(Order.objects.exclude(pk=earlier).values_list("status", flat=True)) == {"held"}
+    Order.objects.filter(status=Order.Status.HELD).update(expires_at=MinutesFromNow(-1))
+    assert holds.release_expired() == 11
+    assert audit(read_books(product.pk)) == []
 
 
 def test_spreads_arrivals_and_counts_from_the_intended_start(host: str) -> None:

@@ -22,6 +22,15 @@ class Command(BaseCommand):
         _create("field-kettle", "Field kettle", "One litre, enamel, for gas or fire.", "64.50", 250)
         _create("night-print", "Night print No. 7", "Signed silkscreen, 50 × 70 cm.", "240.00", 1)
         _create(
+            "harbour-watch",
+            "Harbour watch",
+            "Hand-wound, steel, numbered 1 to 25.",
+            "310.00",
+            25,
+            hold_minutes=10,
+            limit_per_buyer=2,
+        )
+        _create(
             "orbit-headphones",
             "Orbit headphones",
             "First run of 500, in graphite.",
