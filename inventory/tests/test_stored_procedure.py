@@ -24,7 +24,8 @@ from inventory.ledger import PurchaseRequest, Receipt
 from inventory.models import Movement, Order, Product, Stock
 from inventory.strategies import STRATEGIES
 
-migration = importlib.import_module("inventory.migrations.0003_sell_procedure")
+first = importlib.import_module("inventory.migrations.0003_sell_procedure")
+migration = importlib.import_module("inventory.migrations.0005_sell_procedure_holds")
 pytestmark = pytest.mark.django_db(transaction=True)
 on_mariadb = pytest.mark.mariadb
 on_sqlite = pytest.mark.skipif(
@@ -116,7 +117,10 @@ class TestOneRoundTrip:
             sell(product, limit=1)
         assert ask("SELECT 44") == 44
 
-    def test_writes_the_rows_that_the_ledger_would(self, make_product: MakeProduct) -> None:
+    @pytest.mark.parametrize("hold_minutes", [None, 10])
+    def test_writes_the_rows_that_the_ledger_would(
+        self, make_product: MakeProduct, hold_minutes: int | None
+    ) -> None:
         """The same rule in two languages leaves the same books."""
         rows = []
         for name in ("conditional_update", "stored_procedure"):
@@ -128,6 +132,7 @@ class TestOneRoundTrip:
                 unit_price=Decimal("7.35"),
                 strategy="same",
                 limit=3,
+                hold_minutes=hold_minutes,
                 reference=uuid.uuid4(),
             )
             begun = timezone.now()
@@ -141,13 +146,17 @@ class TestOneRoundTrip:
             assert order.key == request.key
             assert order.created_at == sale.created_at
             assert begun <= order.created_at <= begun + timedelta(seconds=5)
+            if hold_minutes:
+                assert order.expires_at is not None
+                held_for = order.expires_at - order.created_at
+                assert abs(held_for - timedelta(minutes=10)) < timedelta(seconds=5)
             told = (receipt.status, receipt.quantity, receipt.stock_version, receipt.available)
             rows.append(
                 (
                     told,
                     receipt.replayed,
                     *(order.buyer, order.quantity, order.unit_price, order.status),
-                    *(order.strategy, order.attempts),
+                    *(order.strategy, order.attempts, order.expires_at is None),
                     *(sale.version, sale.kind, sale.delta, sale.available_after),
                     *(sale.reason, sale.actor),
                     stock_of(product),
@@ -329,6 +338,8 @@ class TestTheMigration:
         try:
             call_command("migrate", "inventory", "0002", verbosity=0)
             assert procedures() == 0
+            call_command("migrate", "inventory", "0004", verbosity=0)
+            assert procedures() == 1
         finally:
             call_command("migrate", verbosity=0)
 
@@ -338,9 +349,10 @@ class TestTheMigration:
     @on_mariadb
     def test_may_run_where_the_procedure_is_left_from_an_attempt_before(self) -> None:
         with connection.schema_editor() as editor:
-            migration.drop(None, editor)
-            migration.drop(None, editor)
+            first.drop(None, editor)
+            first.drop(None, editor)
             assert procedures() == 0
+            first.create(None, editor)
             migration.create(None, editor)
             migration.create(None, editor)
 
@@ -350,7 +362,8 @@ class TestTheMigration:
     def test_does_nothing_on_sqlite(self) -> None:
         with connection.schema_editor() as editor, CaptureQueriesContext(connection) as queries:
             migration.create(None, editor)
-            migration.drop(None, editor)
+            migration.create_as_it_was(None, editor)
+            first.drop(None, editor)
 
         assert list(queries) == []
 
