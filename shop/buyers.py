@@ -64,6 +64,24 @@ def _who(request: HttpRequest) -> tuple[str, str | None]:
     return f"guest:{guest}", None if known else guest
 
 
+def guest_of(request: HttpRequest) -> str | None:
+    """The guest that this browser is, or was before it signed in: `guest:<uuid>`."""
+    known = _known_guest(request)
+    return f"guest:{known}" if known else None
+
+
+def owners(request: HttpRequest, buyer: str) -> list[str]:
+    """Under which names this browser's buyer may own orders: a guest's may be on their way."""
+    guest = guest_of(request)
+    return [buyer, guest] if guest and guest != buyer else [buyer]
+
+
+def forget_guest(response: HttpResponse) -> HttpResponse:
+    """Make whoever uses this browser next a new guest."""
+    response.delete_cookie(COOKIE, samesite="Lax")
+    return response
+
+
 def _known_guest(request: HttpRequest) -> str | None:
     try:
         return _signer(settings.SECRET_KEY).unsign(request.COOKIES[COOKIE])

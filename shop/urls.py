@@ -2,7 +2,7 @@
 
 from django.conf import settings
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 from shop import health
 from shop.views import buying, orders, payments, products
@@ -24,6 +24,7 @@ urlpatterns = [
     path("orders/<uuid:reference>/cancel/", payments.cancel, name="cancel"),
     path("payments/simulated/", payments.simulated_payment, name="simulated-payment"),
     path("payments/simulated/confirm/", payments.confirm, name="simulated-confirm"),
+    path("account/", include("shop.account_urls")),
     path("healthz", health.ahealthz if on_the_loop else health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("admin/", admin.site.urls),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -16,7 +17,7 @@ from inventory.purchases import apurchase, purchase
 from inventory.threads import in_thread
 from inventory.tickets import redeem
 from shop import refusals
-from shop.buyers import aidentified, identified
+from shop.buyers import aidentified, identified, owners
 from shop.forms import Wish, read_wish
 from shop.views.products import show_product
 
@@ -62,7 +63,7 @@ async def abuy(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
 def ticket_page(request: HttpRequest, buyer: str, slug: str, reference: uuid.UUID) -> HttpResponse:
     """Show the place in the queue, until it becomes the order or a refusal."""
     try:
-        receipt = redeem(slug=slug, reference=reference, buyer=buyer)
+        receipt = _redeem(request, slug, reference, buyer)
     except TicketNotFound as error:
         return refusals.message_page(request, refusals.answer_to(error), str(error))
     except InventoryError as error:
@@ -70,6 +71,15 @@ def ticket_page(request: HttpRequest, buyer: str, slug: str, reference: uuid.UUI
     if receipt.status == ACCEPTED and not refusals.wants_json(request):
         return render(request, "shop/ticket.html", {"receipt": receipt, "slug": slug}, status=202)
     return _sold(request, slug, receipt)
+
+
+def _redeem(request: HttpRequest, slug: str, reference: uuid.UUID, buyer: str) -> Receipt:
+    """Redeem as the buyer, or as the guest that the buyer was when the ticket was given."""
+    *earlier, last = owners(request, buyer)
+    for name in earlier:
+        with suppress(TicketNotFound):
+            return redeem(slug=slug, reference=reference, buyer=name)
+    return redeem(slug=slug, reference=reference, buyer=last)
 
 
 def _sold(request: HttpRequest, slug: str, receipt: Receipt) -> HttpResponse:

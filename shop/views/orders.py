@@ -4,35 +4,49 @@ from __future__ import annotations
 
 import uuid
 
+from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
 from inventory.models import Order, Payment
-from shop.buyers import identified
+from shop.buyers import identified, owners
+from shop.joining import join_guest
 from shop.refusals import wants_json
+
+ORDERS_ON_A_PAGE = 20
 
 
 @require_safe
 @identified
 def order_list(request: HttpRequest, buyer: str) -> HttpResponse:
-    """List the buyer's own orders."""
-    orders = Order.objects.filter(buyer=buyer).select_related("product").with_state()
-    return render(request, "shop/order_list.html", {"orders": orders})
+    """List the buyer's own orders, the newest first."""
+    own = Order.objects.filter(buyer__in=owners(request, buyer)).select_related("product")
+    paginator = Paginator(own.with_state().order_by("-created_at", "pk"), ORDERS_ON_A_PAGE)
+    page = paginator.get_page(request.GET.get("page"))
+    return render(request, "shop/order_list.html", {"orders": page})
 
 
 @require_safe
 @identified
 def order_page(request: HttpRequest, buyer: str, reference: uuid.UUID) -> HttpResponse:
     """Show one of the buyer's own orders; anyone else's is not found."""
-    return show_order(request, find_order(buyer, reference))
+    return show_order(request, find_order(request, buyer, reference))
 
 
-def find_order(buyer: str, reference: uuid.UUID) -> Order:
-    """Find one of the buyer's own orders, as it is now. Raises Http404 for any other."""
+def find_order(request: HttpRequest, buyer: str, reference: uuid.UUID) -> Order:
+    """
+    Find one of the buyer's own orders, as it is now. Raises Http404 for any other.
+
+    One that a member's browser bought as a guest joins the account first.
+    """
     orders = Order.objects.select_related("product").with_state()
-    order: Order = get_object_or_404(orders, reference=reference, buyer=buyer)
+    own = {"reference": reference, "buyer__in": owners(request, buyer)}
+    order: Order = get_object_or_404(orders, **own)
+    if order.buyer != buyer and request.user.is_authenticated:
+        join_guest(request, request.user)
+        order = get_object_or_404(orders, **own)
     return order
 
 

@@ -25,7 +25,7 @@ from shop.views.orders import find_order, refund_due, show_order
 @identified
 def pay(request: HttpRequest, buyer: str, reference: uuid.UUID) -> HttpResponse:
     """Pay for the buyer's own held order at once, or on the provider's page (`at=provider`)."""
-    order = find_order(buyer, reference)
+    order = find_order(request, buyer, reference)
     try:
         asked = _asked(request, order)
         if order.state == Order.Status.PAID:
@@ -34,7 +34,7 @@ def pay(request: HttpRequest, buyer: str, reference: uuid.UUID) -> HttpResponse:
         if request.POST.get("at") == "provider":
             return _see(PROVIDER.start(asked))
         _take_in(PROVIDER, PROVIDER.read(PROVIDER.charge(asked)))
-        _check_kept(find_order(buyer, reference))
+        _check_kept(find_order(request, buyer, reference))
     except InventoryError as error:
         return _refused(request, buyer, reference, error)
     return _to_the_order(request, buyer, reference)
@@ -44,9 +44,9 @@ def pay(request: HttpRequest, buyer: str, reference: uuid.UUID) -> HttpResponse:
 @identified
 def cancel(request: HttpRequest, buyer: str, reference: uuid.UUID) -> HttpResponse:
     """Call off the buyer's own held order."""
-    find_order(buyer, reference)
+    order = find_order(request, buyer, reference)
     try:
-        holds.cancel(reference=reference, buyer=buyer)
+        holds.cancel(reference=reference, buyer=order.buyer)
     except InventoryError as error:
         return _refused(request, buyer, reference, error)
     return _to_the_order(request, buyer, reference)
@@ -113,7 +113,7 @@ def _take_in(provider: Provider, confirmation: Confirmation) -> Payment:
 
 def _to_the_order(request: HttpRequest, buyer: str, reference: uuid.UUID) -> HttpResponse:
     if refusals.wants_json(request):
-        return show_order(request, find_order(buyer, reference))
+        return show_order(request, find_order(request, buyer, reference))
     return _see(reverse("order", args=[reference]))
 
 
@@ -130,7 +130,7 @@ def _refused(
     request: HttpRequest, buyer: str, reference: uuid.UUID, error: InventoryError
 ) -> HttpResponse:
     answer = refusals.answer_to(error)
-    order = find_order(buyer, reference)
+    order = find_order(request, buyer, reference)
     if refusals.wants_json(request):
         facts = {"refund_due": refund_due(order), **refusals.facts_of(error)}
         return refusals.problem(answer, str(error), **facts)

@@ -1,0 +1,77 @@
+"""Accounts: Django's stock users, whose name is their email address."""
+
+from __future__ import annotations
+
+import django.db
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core import signing
+from django.core.exceptions import SynchronousOnlyOperation, ValidationError
+from django.db.models import Q
+from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
+from django.utils.translation import gettext as _
+
+from shop.addresses import client_address
+
+SALT = "shop.accounts.sign-up"
+LONGEST_NAME = 150
+"""Characters of a stock user's name."""
+LONGEST_NOTED_NAME = 255
+"""Characters of a name in the table of failed sign-ins."""
+
+
+def normal_address(address: str) -> str:
+    """
+    Spell a valid email address in one way only: ASCII, in small letters.
+
+    So no two that a database takes for equal belong to different mailboxes. Raises ValidationError.
+    """
+    local, _at, domain = address.rpartition("@")
+    try:
+        return f"{local}@{domain.encode('idna').decode()}".lower()
+    except UnicodeError as error:
+        raise ValidationError(_("Enter a valid email address.")) from error
+
+
+def is_known(address: str) -> bool:
+    """Whether somebody has an account at this address."""
+    return User.objects.filter(Q(username=address) | Q(email__iexact=address)).exists()
+
+
+def sign_up_token(address: str) -> str:
+    """Sign an address; whoever sends it back has read the mail it was in."""
+    return signing.dumps(address, salt=SALT)
+
+
+def address_in(token: str) -> str | None:
+    """Read a token of sign_up_token(); None for one that is too old, forged or used."""
+    try:
+        address: str = signing.loads(token, salt=SALT, max_age=settings.PASSWORD_RESET_TIMEOUT)
+    except signing.BadSignature:
+        return None
+    return None if is_known(address) else address
+
+
+def account(request: HttpRequest) -> dict[str, object]:
+    """Give templates the user who is signed in, read only where a template asks."""
+    return {"account": SimpleLazyObject(lambda: _signed_in(request))}
+
+
+def _signed_in(request: HttpRequest) -> User | None:
+    """None too where that cannot be asked now: a page about an outage must not meet it again."""
+    try:
+        return request.user if request.user.is_authenticated else None
+    except (django.db.Error, SynchronousOnlyOperation):
+        return None
+
+
+def noted_name(request: HttpRequest, credentials: dict[str, str] | None) -> str:
+    """Say under which name django-axes notes a failed sign-in."""
+    name = (credentials or request.POST).get("username") or ""
+    return name.strip().lower()[:LONGEST_NOTED_NAME]
+
+
+def noted_address(request: HttpRequest) -> str | None:
+    """Say under which address django-axes notes a failed sign-in."""
+    return client_address(request) or None
