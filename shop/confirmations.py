@@ -95,7 +95,9 @@ def _due_after(attempts: int, now: datetime) -> datetime | None:
 
 def _buyer_of(order: Order) -> User | None:
     """The user, where there is one who can be written to."""
-    _, _, pk = order.buyer.partition(":")
+    pk = order.buyer.removeprefix("user:")
+    if not pk.isdecimal():
+        return None
     return User.objects.filter(pk=pk, is_active=True).exclude(email="").first()
 
 
