@@ -156,7 +156,6 @@ AUTHENTICATION_BACKENDS = [
 ]
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "order-list"
-LOGOUT_REDIRECT_URL = "product-list"
 
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 """How many proxies of ours a request passes, each adding to X-Forwarded-For."""

@@ -183,6 +183,20 @@ def test_turns_away_a_post_without_its_token(make_product: MakeProduct) -> None:
     assert not Order.objects.exists()
 
 
+def test_turns_away_a_members_post_without_its_token(client: Client) -> None:
+    """Its page is made on the event loop, where nobody can be asked who is signed in."""
+    client.force_login(User.objects.create_user("ada"))
+
+    async def story(visitor: Visitor) -> Reply:
+        visitor.cookies["sessionid"] = client.cookies["sessionid"].value
+        return await visitor.post("/products/lamp/buy/", {"quantity": 1})
+
+    reply = visit(story)
+
+    assert reply.status == 403
+    assert b"Reload it" in reply.body
+
+
 def test_knows_a_signed_in_buyer(make_product: MakeProduct, client: Client) -> None:
     product = make_product(units=3)
     user = User.objects.create_user("ada")

@@ -41,6 +41,8 @@ class SignIn(views.LoginView):
 class SignOut(views.LogoutView):
     """End the session, and the guest of this browser with it: the next person is another."""
 
+    next_page = "product-list"
+
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Take in what the guest's purchases under way became, then part."""
         if request.user.is_authenticated:
