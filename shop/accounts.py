@@ -69,7 +69,7 @@ def _signed_in(request: HttpRequest) -> User | None:
 def noted_name(request: HttpRequest, credentials: dict[str, str] | None) -> str:
     """Say under which name django-axes notes a failed sign-in."""
     name = (credentials or request.POST).get("username") or ""
-    return name.strip().lower()[:LONGEST_NOTED_NAME]
+    return name[:LONGEST_NOTED_NAME]
 
 
 def noted_address(request: HttpRequest) -> str | None:
