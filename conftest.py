@@ -24,6 +24,7 @@ from inventory.purchases import purchase
 from inventory.strategies import STRATEGIES
 from inventory.tests.servers import OwnRedis, redis_program
 from inventory.tickets import redeem
+from shop import rate_limits, units_left, waiting_room
 
 MakeProduct = Callable[..., Product]
 Buy = Callable[..., Receipt]
@@ -43,6 +44,16 @@ def _fresh_memory() -> None:
     """Forget the sale terms of the test before."""
     terms.forget()
     purchases._sold_out.forget()
+    units_left.forget()
+    rate_limits._breaker.answered()
+    waiting_room._breaker.answered()
+
+
+@pytest.fixture(autouse=True)
+def _no_rate_limits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tests ask as often as they like, from one address, here and in servers they start."""
+    settings.RATE_LIMITS = {}
+    monkeypatch.setenv("RATE_LIMITS", "0")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -120,11 +131,12 @@ def drain(product: Product) -> None:
 
 @pytest.fixture(autouse=True)
 def _fresh_counters() -> None:
-    """Forget the counters of the test before: product ids come again."""
+    """Forget counters and waiting rooms of the test before: product ids come again."""
     if "locks" in settings.CACHES:
         redis = get_redis_connection("locks")
-        for key in redis.scan_iter("counter:*", count=1000):
-            redis.delete(key)
+        for pattern in ("counter:*", "queue:*"):
+            for key in redis.scan_iter(pattern, count=1000):
+                redis.delete(key)
 
 
 SAFE = [name for name in STRATEGIES if name != "unguarded"]

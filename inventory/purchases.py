@@ -51,7 +51,7 @@ def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt
     NotOpen, SoldOut, LimitReached, StockBusy (nothing sold, safe to retry) or OutcomeUnknown.
     """
     check_quantity(quantity)
-    terms = fresh_terms(slug) or _read_terms(slug)
+    terms = terms_of(slug)
     request = terms.request(quantity=quantity, buyer=buyer, key=key)
     try:
         terms.check_open(timezone.now())
@@ -70,7 +70,7 @@ async def apurchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> 
     Cancelled, it leaves either a committed sale or nothing.
     """
     check_quantity(quantity)
-    terms = await _asale_terms(slug)
+    terms = await aterms_of(slug)
     request = terms.request(quantity=quantity, buyer=buyer, key=key)
     try:
         terms.check_open(timezone.now())
@@ -83,6 +83,17 @@ async def apurchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> 
         if earlier is None:
             raise
         return earlier
+
+
+def terms_of(slug: str) -> SaleTerms:
+    """Say how a product is sold. Raises ProductNotFound; OutcomeUnknown without its books."""
+    return fresh_terms(slug) or _read_terms(slug)
+
+
+async def aterms_of(slug: str) -> SaleTerms:
+    """See terms_of()."""
+    terms = fresh_terms(slug)
+    return await _in_thread(_read_terms, slug) if terms is None else terms
 
 
 async def aclose() -> None:
@@ -175,12 +186,6 @@ def _strategy_for(terms: SaleTerms) -> Strategy:
     if strategy.lab_only and not terms.is_lab:
         raise StrategyUnavailable(strategy=terms.strategy, reason="only lab products are sold so")
     return strategy
-
-
-async def _asale_terms(slug: str) -> SaleTerms:
-    """See sale_terms(); OutcomeUnknown when the books cannot be asked."""
-    terms = fresh_terms(slug)
-    return await _in_thread(_read_terms, slug) if terms is None else terms
 
 
 def _read_terms(slug: str) -> SaleTerms:

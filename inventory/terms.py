@@ -27,6 +27,8 @@ class SaleTerms:
     hold_minutes: int | None
     strategy: str
     is_lab: bool
+    admitted_per_minute: int | None
+    """Buyers whom the waiting room lets in each minute; None: there is no waiting room."""
     opens_at: datetime | None
     closes_at: datetime | None
 
@@ -96,6 +98,7 @@ def read_terms(slug: str) -> SaleTerms:
         hold_minutes=product.hold_minutes,
         strategy=product.strategy,
         is_lab=product.is_lab,
+        admitted_per_minute=product.admitted_per_minute,
         opens_at=product.opens_at,
         closes_at=product.closes_at,
     )

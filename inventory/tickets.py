@@ -1,8 +1,9 @@
-"""What becomes of a purchase that was only accepted."""
+"""What became of a purchase: found by its key, or by the ticket of one only accepted."""
 
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 from redis.exceptions import RedisError
 
@@ -10,7 +11,7 @@ from inventory import counter, ledger
 from inventory.counter import Ticket
 from inventory.errors import KeyReused, LimitReached, OutcomeUnknown, SoldOut, TicketNotFound
 from inventory.ledger import ACCEPTED, Receipt
-from inventory.retries import outage_as
+from inventory.retries import find_receipt, outage_as
 from inventory.terms import sale_terms
 
 
@@ -49,3 +50,22 @@ def redeem(*, slug: str, reference: uuid.UUID, buyer: str) -> Receipt:
             )
     _, _, other = ticket.state.partition(":")
     return redeem(slug=slug, reference=uuid.UUID(other), buyer=buyer)
+
+
+def find_purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt | None:
+    """
+    Find what `key` bought already, or its ticket while it waits; None where it bought nothing.
+
+    Raises ProductNotFound, KeyReused; OutcomeUnknown when the books cannot be asked.
+    """
+    with outage_as(OutcomeUnknown):
+        terms = sale_terms(slug)
+    sale = find_receipt(terms.request(quantity=quantity, buyer=buyer, key=key))
+    if sale is not None:
+        return sale
+    reference = counter.reference_for(product_id=terms.product_id, buyer=buyer, key=key)
+    try:
+        waiting = redeem(slug=slug, reference=reference, buyer=buyer)
+    except (TicketNotFound, SoldOut, LimitReached, OutcomeUnknown):
+        return None
+    return replace(waiting, replayed=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import django.db
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 
 from inventory.errors import (
@@ -28,6 +29,7 @@ from inventory.errors import (
     TicketNotFound,
 )
 from inventory.verdicts import OUTAGES, verdict_on
+from shop.errors import QueueRequired, RateLimited, SalePaused
 
 RETRY_AFTER_S = 1
 
@@ -40,6 +42,7 @@ class Answer:
     code: str
     title: str
     retry: bool = False
+    retry_after_s: int = RETRY_AFTER_S
 
 
 ANSWERS: dict[type[InventoryError], Answer] = {
@@ -57,12 +60,18 @@ ANSWERS: dict[type[InventoryError], Answer] = {
     StockBusy: Answer(status=503, code="busy", title="Busy", retry=True),
     OutcomeUnknown: Answer(status=503, code="outcome_unknown", title="Outcome unknown", retry=True),
     StrategyUnavailable: Answer(status=503, code="unavailable", title="Not available here"),
+    QueueRequired: Answer(status=409, code="queue_required", title="Enter the waiting room"),
+    SalePaused: Answer(status=503, code="paused", title="Paused", retry=True),
+    RateLimited: Answer(status=429, code="rate_limited", title="Too often", retry=True),
 }
 
 
 def answer_to(error: InventoryError) -> Answer:
     """Look up how to tell this error."""
-    return ANSWERS[type(error)]
+    answer = ANSWERS[type(error)]
+    if isinstance(error, SalePaused | RateLimited):
+        return replace(answer, retry_after_s=error.retry_after_s)
+    return answer
 
 
 def wants_json(request: HttpRequest) -> bool:
@@ -95,13 +104,15 @@ def facts_of(error: InventoryError) -> dict[str, object]:
             return {"limit": error.limit}
         case NotOpen(opens_at=opens_at) if opens_at is not None:
             return {"opens_at": opens_at.isoformat()}
+        case QueueRequired():
+            return {"queue": reverse("queue", args=[error.slug])}
     return {}
 
 
 def with_retry_header(response: HttpResponse, answer: Answer) -> HttpResponse:
     """Tell the client when to try again, where that is of use."""
     if answer.retry:
-        response["Retry-After"] = str(RETRY_AFTER_S)
+        response["Retry-After"] = str(answer.retry_after_s)
     patch_vary_headers(response, ["Accept"])
     return response
 

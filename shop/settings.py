@@ -28,6 +28,8 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 if env.bool("BEHIND_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
+"""How many proxies in front append to X-Forwarded-For; without any the header is ignored."""
 CSRF_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "shop.refusals.csrf_failure"
 
@@ -121,8 +123,8 @@ if urlsplit(REDIS_URL).path or urlsplit(REDIS_URL).query:
 CACHES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
 }
+REDIS_TIMEOUT_S = 0.5
 if REDIS_URL:
-    REDIS_TIMEOUT_S = 0.5
     redis_options = {
         "SOCKET_CONNECT_TIMEOUT": REDIS_TIMEOUT_S,
         "SOCKET_TIMEOUT": REDIS_TIMEOUT_S,
@@ -139,6 +141,34 @@ if REDIS_URL:
         "KEY_PREFIX": "lastunit",
         "OPTIONS": redis_options,
     }
+
+ADMISSION_S = env.int("ADMISSION_S", default=300)
+"""How long a buyer let in from a waiting room has to buy."""
+
+
+def _rate(name: str, default: str) -> tuple[int, int]:
+    """Read “requests/seconds” from the environment."""
+    most, _, seconds = env.str(name, default=default).partition("/")
+    if not (most.isdecimal() and seconds.isdecimal() and int(most) and int(seconds)):
+        raise ImproperlyConfigured(f"{name} is “requests/seconds”, like {default}.")
+    return int(most), int(seconds)
+
+
+RATE_LIMITS: dict[str, dict[str, tuple[int, int]]] = {
+    scope: {
+        "buyer": _rate(f"RATE_{scope.upper()}_BUYER", buyer),
+        "address": _rate(f"RATE_{scope.upper()}_ADDRESS", address),
+    }
+    for scope, buyer, address in (
+        ("buy", "10/10", "300/10"),
+        ("sign_in", "10/60", "100/60"),
+        ("queue_entry", "20/60", "300/60"),
+        ("queue", "40/10", "2000/10"),
+    )
+}
+"""Requests in seconds; an address may be an office or a phone network, so it has far more."""
+if not env.bool("RATE_LIMITS", default=True):
+    RATE_LIMITS = {}
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

@@ -5,18 +5,24 @@ from django.contrib import admin
 from django.urls import include, path
 
 from shop import health
-from shop.views import buying, orders, payments, products
+from shop.views import buying, orders, payments, products, waiting
 
 admin.site.site_header = admin.site.site_title = "Last Unit"
 admin.site.index_title = "The operator's desk"
 
 on_the_loop = settings.SERVER_KIND == "asgi"
+queue = waiting.aqueue if on_the_loop else waiting.queue
 
 urlpatterns = [
     path("", products.product_list, name="product-list"),
     path("products/<slug:slug>/", products.product_page, name="product"),
     path("products/<slug:slug>/buy/", buying.abuy if on_the_loop else buying.buy, name="buy"),
     path("products/<slug:slug>/stock/", products.live_stock, name="stock"),
+    path(
+        "products/<slug:slug>/queue/",
+        waiting.aqueue if on_the_loop else waiting.queue,
+        name="queue",
+    ),
     path("products/<slug:slug>/tickets/<uuid:reference>/", buying.ticket_page, name="ticket"),
     path("orders/", orders.order_list, name="order-list"),
     path("orders/<uuid:reference>/", orders.order_page, name="order"),

@@ -766,6 +766,7 @@ def test_the_control_sells_no_product_of_the_shop_even_when_the_terms_are_forged
     def forged_terms(slug: str) -> SaleTerms:
         return replace(true_terms(slug), strategy=CONTROL, is_lab=is_lab)
 
+    monkeypatch.setattr(purchases, "fresh_terms", lambda slug: None)
     monkeypatch.setattr(purchases, "read_terms", forged_terms)
 
     response = ask(client)

@@ -13,11 +13,13 @@ from django.views.decorators.http import require_POST, require_safe
 
 from inventory.errors import InvalidPurchase, InventoryError, TicketNotFound
 from inventory.ledger import ACCEPTED, Receipt
-from inventory.purchases import apurchase, purchase
+from inventory.purchases import apurchase, aterms_of, purchase, terms_of
 from inventory.threads import in_thread
 from inventory.tickets import redeem
-from shop import refusals
+from shop import admissions, rate_limits, refusals
+from shop.addresses import client_address
 from shop.buyers import aidentified, identified, owners
+from shop.errors import QueueRequired
 from shop.forms import Wish, read_wish
 from shop.views.products import show_product
 
@@ -33,8 +35,8 @@ def buy(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
     except InvalidPurchase as error:
         return _refused(request, slug, error)
     try:
-        receipt = purchase(slug=slug, quantity=wish.quantity, buyer=buyer, key=wish.key)
-        response = _sold(request, slug, receipt)
+        receipt = _purchase(request, slug, buyer, wish)
+        response = admissions.used(request, _sold(request, slug, receipt), slug)
     except InventoryError as error:
         response = _refused(request, slug, error, wish)
     response["Idempotency-Key"] = str(wish.key)
@@ -50,8 +52,8 @@ async def abuy(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
     except InvalidPurchase as error:
         return await _arefused(request, slug, error)
     try:
-        receipt = await apurchase(slug=slug, quantity=wish.quantity, buyer=buyer, key=wish.key)
-        response = _sold(request, slug, receipt)
+        receipt = await _apurchase(request, slug, buyer, wish)
+        response = admissions.used(request, _sold(request, slug, receipt), slug)
     except InventoryError as error:
         response = await _arefused(request, slug, error, wish)
     response["Idempotency-Key"] = str(wish.key)
@@ -80,6 +82,28 @@ def _redeem(request: HttpRequest, slug: str, reference: uuid.UUID, buyer: str) -
         with suppress(TicketNotFound):
             return redeem(slug=slug, reference=reference, buyer=name)
     return redeem(slug=slug, reference=reference, buyer=last)
+
+
+def _purchase(request: HttpRequest, slug: str, buyer: str, wish: Wish) -> Receipt:
+    """Buy, past the rate limits and the waiting room, where there are any."""
+    terms = terms_of(slug)
+    if not terms.is_lab:
+        rate_limits.check("buy", buyer=buyer, address=client_address(request))
+    if terms.admitted_per_minute is None:
+        return purchase(slug=slug, quantity=wish.quantity, buyer=buyer, key=wish.key)
+    ticket = admissions.read_ticket(request, terms.product_id)
+    return admissions.purchase_admitted(terms, ticket, slug=slug, buyer=buyer, wish=wish)
+
+
+async def _apurchase(request: HttpRequest, slug: str, buyer: str, wish: Wish) -> Receipt:
+    """See _purchase()."""
+    terms = await aterms_of(slug)
+    if not terms.is_lab:
+        await rate_limits.acheck("buy", buyer=buyer, address=client_address(request))
+    if terms.admitted_per_minute is None:
+        return await apurchase(slug=slug, quantity=wish.quantity, buyer=buyer, key=wish.key)
+    ticket = admissions.read_ticket(request, terms.product_id)
+    return await admissions.apurchase_admitted(terms, ticket, slug=slug, buyer=buyer, wish=wish)
 
 
 def _sold(request: HttpRequest, slug: str, receipt: Receipt) -> HttpResponse:
@@ -113,7 +137,11 @@ def _refused(
     if refusals.wants_json(request):
         facts = {"key": str(again.key)} if again else refusals.facts_of(error)
         return refusals.problem(answer, str(error), **facts)
-    if again is None:
+    if isinstance(error, QueueRequired):
+        context = {"answer": answer, "detail": str(error), "slug": slug}
+        response = render(request, "shop/queue_required.html", context, status=answer.status)
+        admissions.take_ticket(response, slug)
+    elif again is None:
         response = show_product(
             request, slug, key=uuid.uuid4(), status=answer.status, refusal=str(error)
         )

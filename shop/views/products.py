@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from inventory.models import Product
+from shop import admissions
 from shop.buyers import identified
 
 
@@ -45,4 +46,5 @@ def show_product(
     product = get_object_or_404(Product.objects.select_related("stock"), slug=slug)
     state = product.sale_state(timezone.now())
     context = {"product": product, "state": state, "key": key, "refusal": refusal}
+    context["must_queue"] = admissions.must_queue(request, product)
     return render(request, "shop/product.html", context, status=status)
