@@ -137,7 +137,7 @@ def _claim(ticket: Ticket | None, buyer: str, wish: Wish) -> list[str] | None:
 
 def _close(product_id: int, claim: list[str], *, sold: bool) -> None:
     """Use the admission up, or free it; where that fails it stays with this key."""
-    arguments = (*claim, int(sold), PROMISED_FOR_MS)
+    arguments: list[str | int] = [*claim, int(sold), PROMISED_FOR_MS]
     try:
         redis_scripts.run("close", keys=keys(product_id), arguments=arguments)
     except RedisError as error:
@@ -146,7 +146,7 @@ def _close(product_id: int, claim: list[str], *, sold: bool) -> None:
 
 async def _aclose(product_id: int, claim: list[str], *, sold: bool) -> None:
     """See _close()."""
-    arguments = (*claim, int(sold), PROMISED_FOR_MS)
+    arguments: list[str | int] = [*claim, int(sold), PROMISED_FOR_MS]
     try:
         await redis_scripts.arun("close", keys=keys(product_id), arguments=arguments)
     except RedisError as error:
