@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 
 from redis.exceptions import RedisError
@@ -41,13 +42,7 @@ def redeem(*, slug: str, reference: uuid.UUID, buyer: str) -> Receipt:
         case Ticket(state="key_reused"):
             raise KeyReused
         case Ticket(state="pending"):
-            return Receipt(
-                order=reference,
-                status=ACCEPTED,
-                quantity=ticket.quantity,
-                stock_version=None,
-                available=None,
-            )
+            return _waiting(reference, ticket)
     _, _, other = ticket.state.partition(":")
     return redeem(slug=slug, reference=uuid.UUID(other), buyer=buyer)
 
@@ -64,8 +59,18 @@ def find_purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Re
     if sale is not None:
         return sale
     reference = counter.reference_for(product_id=terms.product_id, buyer=buyer, key=key)
-    try:
-        waiting = redeem(slug=slug, reference=reference, buyer=buyer)
-    except (TicketNotFound, SoldOut, LimitReached, OutcomeUnknown):
-        return None
-    return replace(waiting, replayed=True)
+    with suppress(RedisError):
+        ticket = counter.find_ticket(product_id=terms.product_id, reference=reference, buyer=buyer)
+        if ticket is not None and ticket.state == "pending":
+            return replace(_waiting(reference, ticket), replayed=True)
+    return None
+
+
+def _waiting(reference: uuid.UUID, ticket: Ticket) -> Receipt:
+    return Receipt(
+        order=reference,
+        status=ACCEPTED,
+        quantity=ticket.quantity,
+        stock_version=None,
+        available=None,
+    )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from urllib.parse import urlencode, urlsplit
 
-from loadtests.answers import TOKEN, told
+from loadtests.answers import TOKEN, body_of, told
 
 ANSWER_WITHIN_S = 15.0
+LOOK_AGAIN_S = 1.0
+JSON = "application/json"
 UNREACHABLE = (OSError, http.client.HTTPException)
 
 
@@ -34,6 +37,27 @@ def arrive(*, host: str, product: str, count: int) -> Iterator[Visitor]:
         for _ in range(count):
             shop.request("GET", f"/products/{product}/")
             yield _visitor(shop.getresponse())
+
+
+def pass_the_room(*, host: str, product: str, within_s: float) -> Visitor | None:
+    """
+    Wait in the product's waiting room as a new visitor, and open the product page.
+
+    Looks as often as the room asks for. None when it says that nothing is left, or has not
+    let the visitor in `within_s`. Raises as arrive() does.
+    """
+    cookies: dict[str, str] = {}
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        status, page = _get(host, f"/products/{product}/queue/", cookies, accept=JSON)
+        told = body_of(page)
+        if told.get("state") == "admitted":
+            status, page = _get(host, f"/products/{product}/", cookies, accept="text/html")
+            return _with_token(status, page, cookies)
+        if status not in (200, 429, 503) or told.get("state") == "sold_out":
+            return None
+        time.sleep(told.get("poll_after_s", LOOK_AGAIN_S))
+    return None
 
 
 def connect(host: str) -> http.client.HTTPConnection:
@@ -63,12 +87,31 @@ def ask(visitor: Visitor, *, host: str, product: str, key: str) -> dict[str, obj
         return told(0, None)
 
 
+def _get(host: str, path: str, cookies: dict[str, str], *, accept: str) -> tuple[int, str]:
+    """Get a page; its status and text. Keeps the cookies, and sends those kept."""
+    sent = "; ".join(f"{name}={value}" for name, value in cookies.items())
+    with closing(connect(host)) as shop:
+        shop.request("GET", path, headers={"Accept": accept, "Cookie": sent})
+        response = shop.getresponse()
+        cookies |= _cookies_of(response)
+        return response.status, response.read().decode(errors="replace")
+
+
 def _visitor(response: http.client.HTTPResponse) -> Visitor:
     page = response.read().decode(errors="replace")
+    return _with_token(response.status, page, _cookies_of(response))
+
+
+def _with_token(status: int, page: str, cookies: dict[str, str]) -> Visitor:
     token = TOKEN.search(page)
-    if response.status != 200 or token is None:
-        raise ValueError(f"The product page answered {response.status}, without a form.")
-    cookies: list[str] = []
+    if status != 200 or token is None:
+        raise ValueError(f"The product page answered {status}, without a form.")
+    sent = "; ".join(f"{name}={value}" for name, value in cookies.items())
+    return Visitor(cookies=sent, token=token.group(1))
+
+
+def _cookies_of(response: http.client.HTTPResponse) -> dict[str, str]:
+    cookies: dict[str, str] = {}
     for header in response.headers.get_all("Set-Cookie", []):
-        cookies += [f"{name}={morsel.value}" for name, morsel in SimpleCookie(header).items()]
-    return Visitor(cookies="; ".join(cookies), token=token.group(1))
+        cookies |= {name: morsel.value for name, morsel in SimpleCookie(header).items()}
+    return cookies
