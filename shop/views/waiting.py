@@ -14,11 +14,11 @@ from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from inventory.errors import InventoryError, NotOpen
+from inventory.errors import InventoryError, NotOpen, StockBusy
 from inventory.models import Product
 from inventory.purchases import aterms_of, terms_of
 from inventory.terms import SaleTerms
-from inventory.threads import in_thread
+from inventory.threads import NoThreadFree, in_thread
 from shop import admissions, rate_limits, refusals, waiting_room
 from shop.addresses import client_address
 from shop.buyers import aidentified, identified
@@ -71,7 +71,11 @@ async def aqueue(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
         reply = partial(_stands, request, slug, buyer, terms, standing, units)
     if _is_fragment(request) or refusals.wants_json(request):
         return reply()
-    return await in_thread(reply, PAGE_WAIT_S)
+    try:
+        return await in_thread(reply, PAGE_WAIT_S)
+    except NoThreadFree:
+        busy = StockBusy()
+        return refusals.problem(refusals.answer_to(busy), str(busy))
 
 
 def _refuse_when_over(terms: SaleTerms) -> None:
