@@ -187,7 +187,6 @@ AUTHENTICATION_BACKENDS = [
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "order-list"
 
-TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 """How many proxies of ours a request passes, each adding to X-Forwarded-For."""
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
