@@ -339,7 +339,7 @@ def test_a_ticket_expires_by_itself_too(
 
 
 def test_an_admission_is_good_for_one_purchase(make_product: MakeProduct) -> None:
-    make_product(admitted_per_minute=AT_ONCE)
+    product = make_product(admitted_per_minute=AT_ONCE)
     client = admitted_client()
     ticket = ticket_of(client)
     assert buy(client).status_code == 201
@@ -348,6 +348,7 @@ def test_an_admission_is_good_for_one_purchase(make_product: MakeProduct) -> Non
 
     assert refusal_of(buy(client)) == (409, "queue_required")
     assert Order.objects.count() == 1
+    assert not get_redis_connection("locks").exists(admissions.keys(product.pk)[0])
 
 
 def test_an_admission_is_good_for_one_of_many_purchases_at_once(make_product: MakeProduct) -> None:

@@ -143,11 +143,14 @@ def test_tells_early_visitors_how_many_they_are(before: SaleTerms) -> None:
 
 
 def test_nobody_is_let_in_before_the_start(before: SaleTerms) -> None:
-    for number in range(5):
-        look(before, f"guest:{number}")
+    buyers = [f"guest:{number}" for number in range(5)]
+    states = [look(before, buyer).state for buyer in buyers]
     age(before, 60)
 
-    assert look(before, "guest:1").state == EARLY
+    states += [look(before, buyer).state for buyer in buyers]
+
+    assert states == [EARLY] * 10
+    assert len(in_order(before)) == 5
 
 
 def test_whoever_was_there_at_the_start_is_before_all_who_came_later(
@@ -176,10 +179,11 @@ def test_later_ones_are_first_come_first_served(terms: SaleTerms) -> None:
     assert served == arrivals
 
 
-def test_comes_last_even_when_the_clock_is_set_back(terms: SaleTerms) -> None:
+def test_comes_last_even_when_the_clock_was_set_back(terms: SaleTerms) -> None:
     all_wait(terms, "guest:1")
-    future_us = round((time.time() + 3600) * 1_000_000)
-    get_redis_connection("locks").hset(key_of(terms, "room"), "last", future_us)
+    redis, later_us = get_redis_connection("locks"), round((time.time() + 3600) * 1_000_000)
+    redis.zadd(key_of(terms, "places"), {"guest:1": later_us})
+    redis.hset(key_of(terms, "room"), "last", later_us)
 
     look(terms, "guest:2")
     look(terms, "guest:3")
@@ -293,6 +297,14 @@ def test_who_left_is_passed_over_and_has_his_place_when_he_comes_back(terms: Sal
     assert look(terms, "guest:3").number == 1, "nobody waits for who is gone"
     assert look(terms, "guest:gone").number == 1
     assert look(terms, "guest:3").number == 2
+
+
+def test_nobody_waits_for_who_is_gone_in_the_middle(terms: SaleTerms) -> None:
+    all_wait(terms, "guest:1", "guest:gone", "guest:3")
+    age(terms, waiting_room.PRESENCE_S)
+
+    assert look(terms, "guest:1").state == ADMITTED
+    assert look(terms, "guest:3").number == 1
 
 
 def test_nobody_is_let_in_who_is_gone(terms: SaleTerms) -> None:
