@@ -27,8 +27,9 @@ COPY deploy deploy
 COPY inventory inventory
 COPY loadtests loadtests
 COPY shop shop
-# The key serves this one command. Beside static/, var/ takes SQLite and the records of runs.
+# The key serves this one command. Beside static/, var/ takes uploads, SQLite and the records of runs.
 RUN SECRET_KEY=collectstatic python manage.py collectstatic --noinput \
+    && mkdir -p var/media \
     && chown -R 10001:10001 var
 
 USER 10001:10001

@@ -24,7 +24,7 @@ from inventory.purchases import purchase
 from inventory.strategies import STRATEGIES
 from inventory.tests.servers import OwnRedis, redis_program
 from inventory.tickets import redeem
-from shop import rate_limits, units_left, waiting_room
+from shop import live_stock, rate_limits, units_left, waiting_room
 
 MakeProduct = Callable[..., Product]
 Buy = Callable[..., Receipt]
@@ -41,9 +41,10 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 
 @pytest.fixture(autouse=True)
 def _fresh_memory() -> None:
-    """Forget the sale terms of the test before."""
+    """Forget the sale terms and the live stock of the test before."""
     terms.forget()
     purchases._sold_out.forget()
+    live_stock.forget()
     units_left.forget()
     rate_limits._breaker.answered()
     waiting_room._breaker.answered()

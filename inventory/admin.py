@@ -15,10 +15,20 @@ from inventory import adjustments
 from inventory.adjustments import MAX_UNITS
 from inventory.errors import InventoryError, StockBusy
 from inventory.models import Movement, Order, Product
+from inventory.pictures import as_webp
 from inventory.retries import outage_as
 from inventory.strategies import STRATEGIES
 
 STRATEGY_CHOICES = [(name, f"{strategy.label} ({name})") for name, strategy in STRATEGIES.items()]
+
+
+class PictureField(forms.ImageField):
+    """An upload that is read as a picture of three kinds only, and kept as a small WebP."""
+
+    def to_python(self, data: Any) -> Any:
+        """Raises ValidationError for what is no picture, too heavy or too large."""
+        upload = forms.FileField.to_python(self, data)
+        return None if upload is None else as_webp(upload, size_bytes=upload.size)
 
 
 class ProductForm(forms.ModelForm):
@@ -30,6 +40,9 @@ class ProductForm(forms.ModelForm):
     """
 
     strategy = forms.ChoiceField(choices=STRATEGY_CHOICES, initial="conditional_update")
+    image = PictureField(
+        required=False, help_text="JPEG, PNG or WebP, at most 5 MB and 4000 × 4000 pixels."
+    )
 
     class Meta:
         model = Product
@@ -51,7 +64,7 @@ class ProductForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
-            field.show_hidden_initial = True
+            field.show_hidden_initial = not isinstance(field, PictureField)
 
 
 class AdjustmentForm(forms.Form):

@@ -10,6 +10,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as later
 
 from inventory.errors import (
     HoldOver,
@@ -40,29 +43,31 @@ class Answer:
 
     status: int
     code: str
-    title: str
+    title: str | Promise
     retry: bool = False
     retry_after_s: int = RETRY_AFTER_S
 
 
 ANSWERS: dict[type[InventoryError], Answer] = {
-    InvalidPurchase: Answer(status=400, code="invalid", title="Invalid request"),
-    ProductNotFound: Answer(status=404, code="not_found", title="Not found"),
-    TicketNotFound: Answer(status=404, code="ticket_not_found", title="No such ticket"),
-    SoldOut: Answer(status=409, code="sold_out", title="Sold out"),
-    LimitReached: Answer(status=409, code="limit_reached", title="Limit reached"),
-    NotOpen: Answer(status=409, code="not_open", title="Not on sale"),
-    OrderNotFound: Answer(status=404, code="not_found", title="Not found"),
-    HoldOver: Answer(status=409, code="hold_over", title="No longer held"),
-    NotHeld: Answer(status=409, code="not_held", title="Not waiting for payment"),
-    PaymentReused: Answer(status=422, code="payment_reused", title="Payment already used"),
-    KeyReused: Answer(status=422, code="key_reused", title="Key already used"),
-    StockBusy: Answer(status=503, code="busy", title="Busy", retry=True),
-    OutcomeUnknown: Answer(status=503, code="outcome_unknown", title="Outcome unknown", retry=True),
-    StrategyUnavailable: Answer(status=503, code="unavailable", title="Not available here"),
-    QueueRequired: Answer(status=409, code="queue_required", title="Enter the waiting room"),
-    SalePaused: Answer(status=503, code="paused", title="Paused", retry=True),
-    RateLimited: Answer(status=429, code="rate_limited", title="Too often", retry=True),
+    InvalidPurchase: Answer(status=400, code="invalid", title=later("Invalid request")),
+    ProductNotFound: Answer(status=404, code="not_found", title=later("Not found")),
+    TicketNotFound: Answer(status=404, code="ticket_not_found", title=later("No such ticket")),
+    SoldOut: Answer(status=409, code="sold_out", title=later("Sold out")),
+    LimitReached: Answer(status=409, code="limit_reached", title=later("Limit reached")),
+    NotOpen: Answer(status=409, code="not_open", title=later("Not on sale")),
+    OrderNotFound: Answer(status=404, code="not_found", title=later("Not found")),
+    HoldOver: Answer(status=409, code="hold_over", title=later("No longer held")),
+    NotHeld: Answer(status=409, code="not_held", title=later("Not waiting for payment")),
+    PaymentReused: Answer(status=422, code="payment_reused", title=later("Payment already used")),
+    KeyReused: Answer(status=422, code="key_reused", title=later("Key already used")),
+    StockBusy: Answer(status=503, code="busy", title=later("Busy"), retry=True),
+    OutcomeUnknown: Answer(
+        status=503, code="outcome_unknown", title=later("Outcome unknown"), retry=True
+    ),
+    StrategyUnavailable: Answer(status=503, code="unavailable", title=later("Not available here")),
+    QueueRequired: Answer(status=409, code="queue_required", title=later("Enter the waiting room")),
+    SalePaused: Answer(status=503, code="paused", title=later("Paused"), retry=True),
+    RateLimited: Answer(status=429, code="rate_limited", title=later("Too often"), retry=True),
 }
 
 
@@ -84,7 +89,12 @@ def wants_json(request: HttpRequest) -> bool:
 
 def problem(answer: Answer, detail: str, **facts: object) -> HttpResponse:
     """Answer with an RFC 9457 problem that carries a `code` and the facts given."""
-    body = {"title": answer.title, "status": answer.status, "code": answer.code, "detail": detail}
+    body = {
+        "title": str(answer.title),
+        "status": answer.status,
+        "code": answer.code,
+        "detail": detail,
+    }
     response = JsonResponse(
         {**body, **facts}, status=answer.status, content_type="application/problem+json"
     )
@@ -130,27 +140,27 @@ def message_page(
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer for an address, product or order that is not there."""
-    return message_page(request, ANSWERS[ProductNotFound], "There is nothing at this address.")
+    return message_page(request, ANSWERS[ProductNotFound], _("There is nothing at this address."))
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer for a request that cannot even be read."""
-    return message_page(request, ANSWERS[InvalidPurchase], "This request cannot be read.")
+    return message_page(request, ANSWERS[InvalidPurchase], _("This request cannot be read."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer for a bug; it is in the log."""
-    answer = Answer(status=500, code="error", title="Something went wrong")
+    answer = Answer(status=500, code="error", title=later("Something went wrong"))
     return message_page(
-        request, answer, "This is our mistake. Your orders page shows what you own."
+        request, answer, _("This is our mistake. Your orders page shows what you own.")
     )
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Answer for a form whose token is missing or old."""
-    answer = Answer(status=403, code="csrf", title="Please reload the page")
+    answer = Answer(status=403, code="csrf", title=later("Please reload the page"))
     return message_page(
-        request, answer, "The page was too old to be used. Reload it and try again."
+        request, answer, _("The page was too old to be used. Reload it and try again.")
     )
 
 
@@ -168,7 +178,7 @@ class DatabaseOutageMiddleware:
         """Answer for an outage; leave every other error to Django."""
         if not isinstance(error, django.db.Error) or verdict_on(error) not in OUTAGES:
             return None
-        answer = Answer(status=503, code="unavailable", title="Back in a moment", retry=True)
+        answer = Answer(status=503, code="unavailable", title=later("Back in a moment"), retry=True)
         return message_page(
-            request, answer, "The shop cannot reach its books right now. Try again in a moment."
+            request, answer, _("The shop cannot reach its books right now. Try again in a moment.")
         )

@@ -2,10 +2,11 @@
 
 from django.conf import settings
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
+from django.views.i18n import set_language
 
 from shop import health
-from shop.views import buying, orders, payments, products, waiting
+from shop.views import buying, orders, payments, pictures, products, waiting
 
 admin.site.site_header = admin.site.site_title = "Last Unit"
 admin.site.index_title = "The operator's desk"
@@ -31,6 +32,8 @@ urlpatterns = [
     path("payments/simulated/", payments.simulated_payment, name="simulated-payment"),
     path("payments/simulated/confirm/", payments.confirm, name="simulated-confirm"),
     path("account/", include("shop.account_urls")),
+    re_path(r"^media/products/(?P<name>[0-9a-f]{32}\.webp)$", pictures.picture, name="picture"),
+    path("i18n/setlang/", set_language, name="set_language"),
     path("healthz", health.ahealthz if on_the_loop else health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("admin/", admin.site.urls),

@@ -21,6 +21,7 @@ from shop.addresses import client_address
 from shop.buyers import aidentified, identified, owners
 from shop.errors import QueueRequired
 from shop.forms import Wish, read_wish
+from shop.sentences import sentence
 from shop.views.products import show_product
 
 PAGE_WAIT_S = 3.0
@@ -67,7 +68,7 @@ def ticket_page(request: HttpRequest, buyer: str, slug: str, reference: uuid.UUI
     try:
         receipt = _redeem(request, slug, reference, buyer)
     except TicketNotFound as error:
-        return refusals.message_page(request, refusals.answer_to(error), str(error))
+        return refusals.message_page(request, refusals.answer_to(error), sentence(error))
     except InventoryError as error:
         return _refused(request, slug, error)
     if receipt.status == ACCEPTED and not refusals.wants_json(request):
@@ -136,17 +137,17 @@ def _refused(
     again = wish if answer.retry else None
     if refusals.wants_json(request):
         facts = {"key": str(again.key)} if again else refusals.facts_of(error)
-        return refusals.problem(answer, str(error), **facts)
+        return refusals.problem(answer, sentence(error), **facts)
     if isinstance(error, QueueRequired):
-        context = {"answer": answer, "detail": str(error), "slug": slug}
+        context = {"answer": answer, "detail": sentence(error), "slug": slug}
         response = render(request, "shop/queue_required.html", context, status=answer.status)
         admissions.take_ticket(response, slug)
     elif again is None:
         response = show_product(
-            request, slug, key=uuid.uuid4(), status=answer.status, refusal=str(error)
+            request, slug, key=uuid.uuid4(), answer=answer, refusal=sentence(error)
         )
     else:
-        context = {"answer": answer, "detail": str(error), "slug": slug, "wish": again}
+        context = {"answer": answer, "detail": sentence(error), "slug": slug, "wish": again}
         response = render(request, "shop/try_again.html", context, status=answer.status)
     return refusals.with_retry_header(response, answer)
 

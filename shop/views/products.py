@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import uuid
+from hashlib import blake2s
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
+from django.template.loader import render_to_string
 from django.utils import timezone
+from django.utils.cache import get_conditional_response, patch_vary_headers
+from django.utils.translation import get_language
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
 
 from inventory.models import Product
 from shop import admissions
 from shop.buyers import identified
+from shop.live_stock import product_with_stock
+from shop.refusals import Answer
+
+SaleState = Product.SaleState
+LISTED = [SaleState.OPEN, SaleState.OPENS, SaleState.SOLD_OUT, SaleState.ENDED]
 
 
+@gzip_page
 @require_safe
 @identified
 def product_list(request: HttpRequest, buyer: str) -> HttpResponse:
-    """List what is sold, with its stock."""
+    """List what is sold, with its stock, each with a fresh key; first what can be bought."""
     now = timezone.now()
     products = Product.objects.for_sale().select_related("stock")
-    cards = [(product, product.sale_state(now)) for product in products]
-    return render(request, "shop/product_list.html", {"cards": cards})
+    cards = [(product, product.sale_state(now), uuid.uuid4()) for product in products]
+    cards.sort(key=lambda card: LISTED.index(card[1]))
+    return render(request, "shop/product_list.html", {"cards": cards, "now": now})
 
 
+@gzip_page
 @require_safe
 @identified
 def product_page(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
@@ -33,18 +46,42 @@ def product_page(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
 
 @require_safe
 def live_stock(request: HttpRequest, slug: str) -> HttpResponse:
-    """Tell what the stock row says now."""
-    product = get_object_or_404(Product.objects.select_related("stock"), slug=slug)
+    """Tell what the stock row said within the last second, as JSON or as a piece of the page."""
+    product = product_with_stock(slug)
     state = product.sale_state(timezone.now())
-    return JsonResponse({"available": product.available, "state": state})
+    piece = request.headers.get("HX-Request") == "true"
+    shown = (product.available, state, product.opens_at, piece and get_language())
+    tag = f'"{blake2s(repr(shown).encode(), digest_size=8).hexdigest()}"'
+    response = get_conditional_response(request, etag=tag)
+    if response is None and piece:
+        context = {"product": product, "state": state}
+        response = HttpResponse(render_to_string("shop/sale_state.html", context))
+    elif response is None:
+        response = JsonResponse({"available": product.available, "state": state})
+    response.headers["ETag"] = tag
+    response.headers["Cache-Control"] = "max-age=1"
+    patch_vary_headers(response, ["HX-Request", "Cookie"])
+    return response
 
 
 def show_product(
-    request: HttpRequest, slug: str, *, key: uuid.UUID, status: int = 200, refusal: str = ""
+    request: HttpRequest,
+    slug: str,
+    *,
+    key: uuid.UUID,
+    answer: Answer | None = None,
+    refusal: str = "",
 ) -> HttpResponse:
     """Answer with the product's page, as it is or with why nothing was sold."""
     product = get_object_or_404(Product.objects.select_related("stock"), slug=slug)
-    state = product.sale_state(timezone.now())
-    context = {"product": product, "state": state, "key": key, "refusal": refusal}
-    context["must_queue"] = admissions.must_queue(request, product)
-    return render(request, "shop/product.html", context, status=status)
+    now = timezone.now()
+    context = {
+        "product": product,
+        "state": product.sale_state(now),
+        "key": key,
+        "now": now,
+        "answer": answer,
+        "refusal": refusal,
+        "must_queue": admissions.must_queue(request, product),
+    }
+    return render(request, "shop/product.html", context, status=answer.status if answer else 200)

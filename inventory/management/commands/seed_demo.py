@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+from django.core.files.base import ContentFile
 from django.core.management.base import BaseCommand
 from django.db import transaction
 from django.utils import timezone
 
 from inventory import adjustments
 from inventory.models import Movement, Product
+
+PICTURES = Path(__file__).parents[2] / "demo_pictures"
 
 
 class Command(BaseCommand):
@@ -53,6 +58,9 @@ def _create(
     )
     if not created:
         return
+    picture = PICTURES / f"{slug}.webp"
+    if picture.exists():
+        product.image.save(f"{uuid.uuid4().hex}.webp", ContentFile(picture.read_bytes()))
     adjustments.open_stock(product_id=product.pk)
     if units:
         adjustments.adjust(
