@@ -56,6 +56,7 @@ def heading(page: Response) -> str:
 def forms_of(page: Response) -> list[tuple[str, dict[str, str]]]:
     """The forms of a page: where each goes, and its hidden fields."""
     found = re.findall(r'<form[^>]* action="([^"]+)"[^>]*>(.*?)</form>', text_of(page), re.DOTALL)
+    found = [form for form in found if form[0] != "/i18n/setlang/"]  # on every page
     fields = r'<input type="hidden" name="([^"]+)" value="([^"]*)"'
     return [(action, dict(re.findall(fields, inside))) for action, inside in found]
 

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
 from shop import rate_limits, refusals
 from shop.addresses import client_address
 from shop.buyers import identified
 from shop.errors import RateLimited
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 
 
 def limited(scope: str) -> Callable[[View], View]:
@@ -22,7 +23,7 @@ def limited(scope: str) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @wraps(view)
         @identified
-        def wrapped(request: HttpRequest, buyer: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        def wrapped(request: HttpRequest, buyer: str, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if request.method == "POST":
                 try:
                     rate_limits.check(scope, buyer=buyer, address=client_address(request))

@@ -43,6 +43,7 @@ class Command(BaseCommand):
             500,
             opens_at=now + timedelta(minutes=15),
             closes_at=now + timedelta(days=2),
+            admitted_per_minute=300,
         )
         _create("lab", "Lab unit", "What the load lab sells.", "1.00", 0, is_lab=True)
         self.stdout.write("The demo products are there.")
