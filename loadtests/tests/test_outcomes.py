@@ -477,6 +477,15 @@ def test_a_unit_given_back_and_sold_again_is_no_finding() -> None:
     assert history.books().units_sold() == 3
 
 
+def test_more_sold_again_than_was_given_back_is_an_oversell() -> None:
+    history = History()
+    history.gives_back(0)
+    again = replace(history.orders[1], reference=uuid.UUID(int=400))
+    history.orders += [again, replace(again, reference=uuid.UUID(int=401))]
+
+    assert history.books().oversold() == 1
+
+
 def test_a_unit_of_an_earlier_run_that_is_given_back_during_this_one_was_put_in() -> None:
     history = History()
     earlier = replace(history.orders[0], reference=uuid.UUID(int=300), key=uuid.uuid4())
