@@ -26,6 +26,8 @@ from inventory.tests.servers import OwnRedis, redis_program
 from inventory.tickets import redeem
 from shop import live_stock, rate_limits, units_left, waiting_room
 
+os.environ["RATE_LIMITS"] = "0"  # for the servers that tests start
+
 MakeProduct = Callable[..., Product]
 Buy = Callable[..., Receipt]
 StartRedis = Callable[..., OwnRedis]
@@ -51,10 +53,9 @@ def _fresh_memory() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_rate_limits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let tests ask as often as they like, from one address, here and in servers they start."""
+def _no_rate_limits(settings: Settings) -> None:
+    """Let tests ask as often as they like, all from one address."""
     settings.RATE_LIMITS = {}
-    monkeypatch.setenv("RATE_LIMITS", "0")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -38,7 +38,9 @@ KEPT_S = 24 * 3600
 MOST_PLACES = 100_000
 DRAW_BITS = 50
 """A place drawn is below 2^50, and so before every later one, which is the time in µs."""
-SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 15.0
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S, EARLY_PAUSE_S = 2.0, 15.0, 30.0
+FIRST_LOOKS_PER_S = 300
+"""As many of those there before the start look again in each second after it."""
 _breaker = CircuitBreaker(rest_s=1.0, without_it="sales with a waiting room are paused")
 
 EARLY, WAITING, ADMITTED = "early", "waiting", "admitted"
@@ -114,7 +116,9 @@ def pause_s(terms: SaleTerms, standing: Standing) -> float:
     opens_in_s = 0.0
     if terms.opens_at is not None:
         opens_in_s = max(0.0, (terms.opens_at - timezone.now()).total_seconds())
-    return min(opens_in_s + random.uniform(0, 3), LONGEST_PAUSE_S * random.uniform(0.75, 1.25))
+    spread_s = min(max(3.0, standing.number / FIRST_LOOKS_PER_S), EARLY_PAUSE_S)
+    pause = opens_in_s + random.uniform(0, spread_s)
+    return min(pause, EARLY_PAUSE_S * random.uniform(0.75, 1.25))
 
 
 def _asked(

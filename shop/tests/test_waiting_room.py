@@ -496,7 +496,16 @@ def test_early_visitors_look_within_seconds_of_the_start(terms: SaleTerms) -> No
     later = replace(terms, opens_at=timezone.now() + timedelta(hours=5))
 
     assert all(4.5 < waiting_room.pause_s(soon, early) < 8.1 for _ in range(50))
-    assert all(11 < waiting_room.pause_s(later, early) < 19 for _ in range(50))
+    assert all(22 < waiting_room.pause_s(later, early) < 38 for _ in range(50))
+
+
+def test_a_crowd_does_not_look_all_at_once_at_the_start(terms: SaleTerms) -> None:
+    crowd = Standing(state=EARLY, number=6000, epoch="", mark="")
+    soon = replace(terms, opens_at=timezone.now() + timedelta(seconds=1))
+
+    pauses = [waiting_room.pause_s(soon, crowd) for _ in range(200)]
+
+    assert min(pauses) < 4 < 16 < max(pauses) < 21.1
 
 
 def test_the_room_of_a_product_is_in_one_slot(make_product: MakeProduct) -> None:
