@@ -12,13 +12,9 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext as _
 
-from shop.addresses import client_address
-
 SALT = "shop.accounts.sign-up"
 LONGEST_NAME = 150
 """Characters of a stock user's name."""
-LONGEST_NOTED_NAME = 255
-"""Characters of a name in the table of failed sign-ins."""
 
 
 def normal_address(address: str) -> str:
@@ -64,14 +60,3 @@ def _signed_in(request: HttpRequest) -> User | None:
         return request.user if request.user.is_authenticated else None
     except (django.db.Error, SynchronousOnlyOperation):
         return None
-
-
-def noted_name(request: HttpRequest, credentials: dict[str, str] | None) -> str:
-    """Say under which name django-axes notes a failed sign-in."""
-    name = (credentials or request.POST).get("username") or ""
-    return name[:LONGEST_NOTED_NAME]
-
-
-def noted_address(request: HttpRequest) -> str | None:
-    """Say under which address django-axes notes a failed sign-in."""
-    return client_address(request) or None

@@ -202,6 +202,7 @@ LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "order-list"
 
 """How many proxies of ours a request passes, each adding to X-Forwarded-For."""
+AXES_HANDLER = "shop.throttling.PatientHandler"
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -210,8 +211,8 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # or trying on would prol
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
-AXES_USERNAME_CALLABLE = "shop.accounts.noted_name"
-AXES_CLIENT_IP_CALLABLE = "shop.accounts.noted_address"
+AXES_USERNAME_CALLABLE = "shop.throttling.noted_name"
+AXES_CLIENT_IP_CALLABLE = "shop.throttling.noted_address"
 AXES_LOCKOUT_CALLABLE = "shop.views.accounts.locked_out"
 
 vars().update(env.email_url_config(env.str("EMAIL_URL", default="") or "consolemail://"))

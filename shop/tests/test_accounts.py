@@ -33,6 +33,7 @@ from inventory.tests.races import WAIT_S, Crowd
 from shop import accounts, joining
 from shop.addresses import client_address
 from shop.models import MailLanguage
+from shop.throttling import PatientHandler
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Response
@@ -353,6 +354,27 @@ def test_a_server_on_a_socket_has_no_addresses_and_locks_all_the_same(
     client: Client, ada: User
 ) -> None:
     assert fail(client, 5, REMOTE_ADDR="").status_code == 429
+
+
+def test_counts_a_failure_again_that_a_deadlock_undid(
+    client: Client, ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undone = [OperationalError(1213, "Deadlock found when trying to get lock")] * 3
+    clean = PatientHandler.clean_expired_user_attempts
+
+    def deadlock_first(*args: Any) -> int:
+        if undone:
+            raise undone.pop()
+        cleaned: int = clean(*args)
+        return cleaned
+
+    monkeypatch.setattr(PatientHandler, "clean_expired_user_attempts", deadlock_first)
+
+    assert fail(client, 1).status_code == 200
+    assert AccessAttempt.objects.get().failures_since_start == 1
+    undone.append(OperationalError(1213, "Deadlock found when trying to get lock"))
+    assert sign_in(client).status_code == 302
+    assert not AccessAttempt.objects.exists()
 
 
 def test_a_burst_of_failures_locks_too_and_breaks_nothing(ada: User) -> None:

@@ -26,6 +26,7 @@ from shop import accounts, mails, refusals
 from shop.account_forms import ResetForm, SignInForm, SignUpForm
 from shop.buyers import forget_guest
 from shop.joining import join_guest
+from shop.throttling import noted_name
 
 PASSWORDS = "django.contrib.auth.backends.ModelBackend"
 CHOICE_PAGE = "shop/account/choose_password.html"
@@ -140,7 +141,7 @@ class ConfirmReset(views.PasswordResetConfirmView):
     def form_valid(self, form: SetPasswordForm) -> HttpResponse:
         """Let the owner of the mailbox in at once, however often the old password failed."""
         name = {"username": form.user.get_username()}
-        lift_lock(username=accounts.noted_name(self.request, name))
+        lift_lock(username=noted_name(self.request, name))
         return super().form_valid(form)
 
 
