@@ -32,13 +32,11 @@ def product_with_stock(slug: str) -> Product:
     who watch do not ask the database at once.
     """
     known = _known.get(slug)
-    now = time.monotonic()
-    if known is None or now >= known.stale_at:
-        return _read(slug)
-    if now >= known.renew_at:
+    if known is not None and time.monotonic() < known.renew_at:
+        return known.product
+    if known is not None:
         known.renew_at = known.stale_at
-        return _read(slug)
-    return known.product
+    return _read(slug)
 
 
 def _read(slug: str) -> Product:

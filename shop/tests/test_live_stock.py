@@ -159,27 +159,34 @@ def test_while_one_reads_anew_the_others_go_on_with_what_is_known(
 
 
 def test_what_is_older_than_two_seconds_is_told_to_nobody(
-    client: Client, make_product: MakeProduct, buy: Buy, clock: Clock
+    make_product: MakeProduct, buy: Buy, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also to those for whom another is reading, and also while the database is away."""
+    """Also not when whoever was sent to read it anew came back with nothing."""
     product = make_product(units=10)
-    client.get(STOCK)
-    live_stock._known["lamp"].renew_at = live_stock._known["lamp"].stale_at
+    live_stock.product_with_stock("lamp")
     buy(product, quantity=1)
-    clock.now_s += live_stock.STALE_S
+    clock.now_s += live_stock.KEPT_S
+    with monkeypatch.context() as broken:
+        broken.setattr(live_stock, "_read", raise_outage)
+        with pytest.raises(OperationalError):
+            live_stock.product_with_stock("lamp")
+    meanwhile = live_stock.product_with_stock("lamp").available
 
-    assert client.get(STOCK).json()["available"] == 9
+    clock.now_s += live_stock.STALE_S - live_stock.KEPT_S
+
+    assert meanwhile == 10
+    assert live_stock.product_with_stock("lamp").available == 9
+
+
+def raise_outage(slug: str) -> Any:
+    raise OperationalError(2006, "gone away")
 
 
 def test_an_outage_is_answered_503(
     client: Client, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_product()
-
-    def fail(slug: str) -> Any:
-        raise OperationalError(2006, "gone away")
-
-    monkeypatch.setattr(live_stock, "_read", fail)
+    monkeypatch.setattr(live_stock, "_read", raise_outage)
 
     assert client.get(STOCK).status_code == 503
 
