@@ -89,7 +89,7 @@ def read_terms(slug: str) -> SaleTerms:
     """Read a product's settings and keep them. Raises ProductNotFound."""
     read_at = time.monotonic()
     product = Product.objects.filter(slug=slug).first()
-    if product is None:
+    if product is None or product.slug != slug:  # MariaDB finds “lamp” for “LAMP”
         raise ProductNotFound(slug=slug)
     terms = SaleTerms(
         product_id=product.pk,

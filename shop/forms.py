@@ -7,11 +7,14 @@ import uuid
 from dataclasses import dataclass
 
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 from inventory.errors import InvalidPurchase
 from inventory.purchases import MAX_QUANTITY
 
-FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+IN_PARTS = "multipart/form-data"
+FORM_TYPES = ("application/x-www-form-urlencoded", IN_PARTS)
+FIELDS = ("quantity", "key")
 DIGITS = re.compile(r"[0-9]{1,9}")
 UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
@@ -30,28 +33,61 @@ def read_wish(request: HttpRequest) -> Wish:
 
     Raises InvalidPurchase, naming the field.
     """
-    if request.content_type not in FORM_TYPES:
-        raise InvalidPurchase(field="body", problem="Send the purchase as form fields.")
-    quantity = request.POST.get("quantity", "1")
+    if request.content_type not in FORM_TYPES or not _is_whole(request):
+        raise InvalidPurchase(field="body", problem=_("Send the purchase as form fields."))
+    if request.META.get("QUERY_STRING"):
+        _check_address(request)
+    sent = _only(request, "quantity")
+    quantity = "1" if sent is None else sent
     if not DIGITS.fullmatch(quantity) or not 1 <= int(quantity) <= MAX_QUANTITY:
-        problem = f"Quantity must be between 1 and {MAX_QUANTITY}."
+        problem = _("Quantity must be between 1 and %(most)s.") % {"most": MAX_QUANTITY}
         raise InvalidPurchase(field="quantity", problem=problem)
     return Wish(int(quantity), _read_key(request))
 
 
 def read_uuid(request: HttpRequest, field: str) -> uuid.UUID:
     """Read a form field, made here if absent. Raises InvalidPurchase, naming the field."""
-    return _uuid(request.POST.get(field), field)
+    sent = _only(request, field)
+    return uuid.uuid4() if sent is None else _uuid(sent, field)
+
+
+def _is_whole(request: HttpRequest) -> bool:
+    """
+    Whether each part is a field, up to the last.
+
+    Django leaves out a part that it cannot read: a form without its quantity buys one unit.
+    """
+    if request.content_type != IN_PARTS:
+        return True
+    end = f"--{(request.content_params or {}).get('boundary')}--"
+    return not request.FILES and request.body.rstrip().endswith(end.encode())
 
 
 def _read_key(request: HttpRequest) -> uuid.UUID:
-    header = request.META.get("HTTP_IDEMPOTENCY_KEY", "").strip('"')
-    return _uuid(header or request.POST.get("key"), "key")
+    in_form = _only(request, "key")
+    in_header = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if in_header is not None:
+        in_header = in_header.strip('"')
+    keys = [_uuid(sent, "key") for sent in (in_header, in_form) if sent is not None]
+    return keys[0] if keys else uuid.uuid4()
 
 
-def _uuid(sent: str | None, field: str) -> uuid.UUID:
-    if sent is None:
-        return uuid.uuid4()
+def _uuid(sent: str, field: str) -> uuid.UUID:
     if not UUID.fullmatch(sent):
-        raise InvalidPurchase(field=field, problem=f"The {field} must be a UUID.")
+        raise InvalidPurchase(field=field, problem=_("The %s must be a UUID.") % field)
     return uuid.UUID(sent)
+
+
+def _only(request: HttpRequest, name: str) -> str | None:
+    """Read a field that may be sent once: which of two was meant, nobody can tell."""
+    sent = request.POST.getlist(name)
+    if len(sent) > 1:
+        raise InvalidPurchase(field=name, problem=_("Send each field once."))
+    return sent[0] if sent else None
+
+
+def _check_address(request: HttpRequest) -> None:
+    """Refuse fields in the address, which would otherwise be overlooked."""
+    for name in FIELDS:
+        if name in request.GET:
+            raise InvalidPurchase(field=name, problem=_("Send the purchase as form fields."))

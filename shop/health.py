@@ -9,22 +9,26 @@ from django.conf import settings
 from django.core.cache import caches
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.http import require_safe
 
 DEADLINE_S = 0.9
 _askers = {name: ThreadPoolExecutor(max_workers=1) for name in ("database", "redis")}
 """One thread each, so that probes of something that hangs do not pile up, nor connections."""
 
 
+@require_safe
 def healthz(request: HttpRequest) -> HttpResponse:
     """Say that the process is alive; touch nothing else."""
     return HttpResponse("alive\n", content_type="text/plain")
 
 
+@require_safe
 async def ahealthz(request: HttpRequest) -> HttpResponse:
     """See healthz()."""
     return healthz(request)
 
 
+@require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
     """Say of the database and of Redis whether each answers, within a second."""
     probes: dict[str, Callable[[], object]] = {"database": _ask_database}

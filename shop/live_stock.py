@@ -39,12 +39,21 @@ def product_with_stock(slug: str) -> Product:
     return _read(slug)
 
 
+def find_product(slug: str) -> Product:
+    """Read the product and its stock row. Raises Http404, also for “LAMP” where “lamp” is meant."""
+    product = Product.objects.select_related("stock").filter(slug=slug).first()
+    if product is None or product.slug != slug:
+        raise Http404
+    return product
+
+
 def _read(slug: str) -> Product:
     read_at = time.monotonic()
-    product = Product.objects.select_related("stock").filter(slug=slug).first()
-    if product is None:
+    try:
+        product = find_product(slug)
+    except Http404:
         _known.pop(slug, None)
-        raise Http404
+        raise
     _known[slug] = _Known(product, read_at + KEPT_S, read_at + STALE_S)
     return product
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 
 import django.db
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -162,6 +163,23 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return message_page(
         request, answer, _("The page was too old to be used. Reload it and try again.")
     )
+
+
+class NotAllowedMiddleware:
+    """Says in words that an address does not know the method; Django's answer is empty."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Pass the request on; replace an empty 405."""
+        response = self.get_response(request)
+        if response.status_code != HTTPStatus.METHOD_NOT_ALLOWED:
+            return response
+        answer = Answer(status=405, code="method_not_allowed", title=_("Not possible here"))
+        said = message_page(request, answer, _("This address cannot be used in this way."))
+        said["Allow"] = response["Allow"]
+        return said
 
 
 class DatabaseOutageMiddleware:

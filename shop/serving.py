@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
 
 from asgiref.sync import iscoroutinefunction
+from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
 from django.core.handlers.base import BaseHandler
@@ -18,6 +22,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from inventory import purchases
 from inventory.threads import NoThreadFree, in_thread
+from shop import bodies
 from shop.refusals import Answer, problem
 
 PAGE_WAIT_S = 10.0
@@ -63,11 +68,11 @@ class BoundedHandler(ASGIHandler):
         return wait_for_view
 
     async def _serve(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        try:
-            body = await self.read_body(receive)
-        except RequestAborted:
-            return
-        with body:
+        with SpooledTemporaryFile(max_size=settings.MAX_BODY_BYTES) as body:
+            try:
+                await _receive(body, receive, limit=bodies.limit_of(scope["path"]))
+            except RequestAborted:
+                return
             set_script_prefix(get_script_prefix(scope))
             request, unreadable = self.create_request(scope, body)
             response = unreadable if request is None else await self._response_to(request)
@@ -90,6 +95,24 @@ class BoundedHandler(ASGIHandler):
             response = _in_one_piece(response)
         response.close()
         return response
+
+
+async def _receive(body: IO[bytes], receive: Receive, *, limit: int) -> None:
+    """
+    Read a body; of one that is too long or too slow, the beginning, which is then refused.
+
+    Raises RequestAborted when the client leaves.
+    """
+    more = True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(settings.BODY_WAIT_S):
+            while more and body.tell() <= limit:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise RequestAborted
+                body.write(message.get("body", b""))
+                more = message.get("more_body", False)
+    body.seek(0)
 
 
 def _is_for_the_loop(request: ASGIRequest) -> bool:

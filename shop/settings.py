@@ -44,6 +44,10 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 CSRF_FAILURE_VIEW = "shop.refusals.csrf_failure"
+MAX_BODY_BYTES = 64 * 1024
+MAX_UPLOAD_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
+BODY_WAIT_S = env.float("BODY_WAIT_S", default=10)
+"""How long a client may take to send the body of its request."""
 
 INSTALLED_APPS = [
     "shop",
@@ -66,11 +70,13 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "shop.bodies.WholeBodyMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "shop.refusals.DatabaseOutageMiddleware",
+    "shop.refusals.NotAllowedMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 SERVER_TIMING = env.bool("SERVER_TIMING", default=False)

@@ -6,7 +6,7 @@ from django.urls import include, path, re_path
 from django.views.i18n import set_language
 
 from shop import health
-from shop.views import buying, orders, payments, pictures, products, waiting
+from shop.views import api, buying, orders, payments, pictures, products, waiting
 
 admin.site.site_header = admin.site.site_title = "Last Unit"
 admin.site.index_title = "The operator's desk"
@@ -34,6 +34,7 @@ urlpatterns = [
     path("account/", include("shop.account_urls")),
     re_path(r"^media/products/(?P<name>[0-9a-f]{32}\.webp)$", pictures.picture, name="picture"),
     path("i18n/setlang/", set_language, name="set_language"),
+    path("openapi.json", api.openapi, name="openapi"),
     path("healthz", health.ahealthz if on_the_loop else health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("admin/", admin.site.urls),

@@ -484,7 +484,7 @@ BAD_QUANTITIES = [
     "1_0",
     "１",
     "٣",
-    "1" * 10**6,
+    "1" * 60_000,
     pytest.param("", id="empty"),
 ]
 BAD_KEYS = [

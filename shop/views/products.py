@@ -6,7 +6,7 @@ import uuid
 from hashlib import blake2s
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.cache import get_conditional_response, patch_vary_headers
@@ -17,7 +17,7 @@ from django.views.decorators.http import require_safe
 from inventory.models import Product
 from shop import admissions
 from shop.buyers import identified
-from shop.live_stock import product_with_stock
+from shop.live_stock import find_product, product_with_stock
 from shop.refusals import Answer
 
 SaleState = Product.SaleState
@@ -73,7 +73,7 @@ def show_product(
     refusal: str = "",
 ) -> HttpResponse:
     """Answer with the product's page, as it is or with why nothing was sold."""
-    product = get_object_or_404(Product.objects.select_related("stock"), slug=slug)
+    product = find_product(slug)
     now = timezone.now()
     context = {
         "product": product,
