@@ -39,7 +39,7 @@ class OwnRedis:
     """A Redis of one test, on a port of its own; it keeps nothing when it is killed."""
 
     def __init__(self, program: str, directory: Path, *options: str) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.address = f"redis://127.0.0.1:{self.port}"
         self._command = [
             program,
@@ -102,7 +102,7 @@ execute_from_command_line(["manage.py", "commit_purchases", *sys.argv[1:]])
 '''
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Find one that leaves room for a cluster's own, 10,000 above it."""
     while True:
         with socket.socket() as probe:
@@ -153,13 +153,14 @@ class RealConsumer:
 
 def child_environment() -> dict[str, str]:
     """The environment of a process that works on the test's database and Redis."""
-    environment = {**os.environ, "DATABASE_URL": _test_database()}
+    environment = {**os.environ, "DATABASE_URL": database_url()}
     if "locks" in settings.CACHES:
         environment["REDIS_URL"] = settings.CACHES["locks"]["LOCATION"].removesuffix("/1")
     return environment
 
 
-def _test_database() -> str:
+def database_url() -> str:
+    """Name the test's database to another process."""
     values = connection.settings_dict
     if connection.vendor == "sqlite":
         return f"sqlite:///{values['NAME']}"

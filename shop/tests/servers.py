@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 from django.conf import settings
 
-from inventory.tests.servers import _free_port, _test_database
+from inventory.tests.servers import database_url, free_port
 
 WAIT_S = 20
 APPLICATIONS = {"wsgi": "shop.wsgi:application", "asgi": "shop.asgi:application"}
@@ -28,11 +28,11 @@ class RealShop:
 
     def __init__(self, kind: str, log: Path, **environment: str) -> None:
         self.kind = kind
-        self.port = _free_port()
+        self.port = free_port()
         self.log = log
         self.environment = {
             **os.environ,
-            "DATABASE_URL": _test_database(),
+            "DATABASE_URL": database_url(),
             "SERVER_KIND": kind,
             "BIND": f"127.0.0.1:{self.port}",
             "WEB_WORKERS": "1",

@@ -29,7 +29,7 @@ from conftest import Buy, MakeProduct
 from inventory.ledger import Receipt
 from inventory.models import Order, Product
 from inventory.tests.races import WAIT_S, Crowd
-from inventory.tests.servers import _test_database
+from inventory.tests.servers import database_url
 from shop import confirmations
 from shop.confirmations import MOST_ATTEMPTS, confirm, overdue, unconfirmed
 from shop.models import Confirmation, MailLanguage
@@ -326,7 +326,7 @@ def run_sender(tmp_path: Any, *options: str) -> subprocess.Popen[str]:
         cwd=settings.BASE_DIR,
         env={
             **os.environ,
-            "DATABASE_URL": _test_database(),
+            "DATABASE_URL": database_url(),
             "EMAIL_URL": f"filemail:///{tmp_path}",
             "PYTHONUNBUFFERED": "1",
         },

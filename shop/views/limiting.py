@@ -23,9 +23,7 @@ def limited(scope: str) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @wraps(view)
         @identified
-        def wrapped(
-            request: HttpRequest, buyer: str, *args: Any, **kwargs: Any
-        ) -> HttpResponseBase:
+        def wrapped(request: HttpRequest, buyer: str, *args: Any, **kwargs: Any) -> Any:
             if request.method == "POST":
                 try:
                     rate_limits.check(scope, buyer=buyer, address=client_address(request))

@@ -1,0 +1,1 @@
+"""The shop as people meet it: in a browser, served by real processes."""
