@@ -23,6 +23,7 @@ from shop import admissions, rate_limits, refusals, waiting_room
 from shop.addresses import client_address
 from shop.buyers import aidentified, identified
 from shop.errors import SalePaused
+from shop.sentences import sentence
 from shop.units_left import aunits_left, units_left
 from shop.waiting_room import ADMITTED, EARLY, WAITING, Standing
 
@@ -75,7 +76,7 @@ async def aqueue(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
         return await in_thread(reply, PAGE_WAIT_S)
     except NoThreadFree:
         busy = StockBusy()
-        return refusals.problem(refusals.answer_to(busy), str(busy))
+        return refusals.problem(refusals.answer_to(busy), sentence(busy))
 
 
 def _refuse_when_over(terms: SaleTerms) -> None:
@@ -148,11 +149,11 @@ def _not_in(request: HttpRequest, slug: str, error: InventoryError) -> HttpRespo
     """Answer with why the room cannot be shown."""
     answer = refusals.answer_to(error)
     if refusals.wants_json(request):
-        return refusals.problem(answer, str(error), **refusals.facts_of(error))
+        return refusals.problem(answer, sentence(error), **refusals.facts_of(error))
     if isinstance(error, NotOpen):
         return _sent_to(request, slug)
     if not isinstance(error, SalePaused):
-        return refusals.message_page(request, answer, str(error))
+        return refusals.message_page(request, answer, sentence(error))
     context = {"state": "paused", "pause_s": error.retry_after_s}
     response = _page(request, slug, context, answer.status)
     return refusals.with_retry_header(response, answer)
