@@ -55,8 +55,12 @@ def account(request: HttpRequest) -> dict[str, object]:
 
 
 def _signed_in(request: HttpRequest) -> User | None:
-    """None too where that cannot be asked now: a page about an outage must not meet it again."""
+    """
+    None too where that cannot be asked: a page about an outage must not meet it again, and who
+    sent a body that cannot be read was not looked for.
+    """
     try:
-        return request.user if request.user.is_authenticated else None
+        user = getattr(request, "user", None)
+        return user if user is not None and user.is_authenticated else None
     except (django.db.Error, SynchronousOnlyOperation):
         return None

@@ -210,8 +210,14 @@ def test_anothers_order_is_answered_exactly_as_one_that_does_not_exist(
     absent = client.get(place.format(FOREIGN), headers=headers)
 
     assert (foreign.status_code, absent.status_code) == (404, 404)
-    assert foreign.content == absent.content
+    assert without_its_own(foreign, adas_order) == without_its_own(absent, FOREIGN)
     assert foreign.headers == absent.headers
+
+
+def without_its_own(response: Any, reference: str) -> str:
+    """What is told, but for the token and the address that the page itself was asked for by."""
+    told = response.content.decode().replace(reference, "")
+    return re.sub(r'name="csrfmiddlewaretoken" value="[^"]+"', "", told)
 
 
 @pytest.mark.parametrize(

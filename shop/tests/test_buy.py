@@ -705,7 +705,7 @@ def test_a_page_of_unknown_outcome_keeps_the_key_when_even_the_product_cannot_be
         raise OperationalError(2006, "Server has gone away")
 
     monkeypatch.setattr(DEFAULT, "sell", sell_and_lose_the_answer)
-    monkeypatch.setattr(products, "get_object_or_404", fail)
+    monkeypatch.setattr(products, "find_product", fail)
 
     refused = send_form(visitor, page)
 
