@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -39,24 +41,28 @@ def arrive(*, host: str, product: str, count: int) -> Iterator[Visitor]:
             yield _visitor(shop.getresponse())
 
 
-def pass_the_room(*, host: str, product: str, within_s: float) -> Visitor | None:
+def pass_the_room(
+    *, host: str, product: str, within_s: float, until: threading.Event | None = None
+) -> Visitor | None:
     """
     Wait in the product's waiting room as a new visitor, and open the product page.
 
     Looks as often as the room asks for. None when it says that nothing is left, or has not
-    let the visitor in `within_s`. Raises as arrive() does.
+    let the visitor in `within_s`. With `until` the visitor stays though nothing is left, for
+    a unit may come back, until that is set. Raises as arrive() does.
     """
     cookies: dict[str, str] = {}
+    over = until or threading.Event()
     deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not over.is_set():
         status, page = _get(host, f"/products/{product}/queue/", cookies, accept=JSON)
         told = body_of(page)
         if told.get("state") == "admitted":
             status, page = _get(host, f"/products/{product}/", cookies, accept="text/html")
             return _with_token(status, page, cookies)
-        if status not in (200, 429, 503) or told.get("state") == "sold_out":
+        if status not in (200, 429, 503) or (told.get("state") == "sold_out" and not until):
             return None
-        time.sleep(told.get("poll_after_s", LOOK_AGAIN_S))
+        over.wait(told.get("poll_after_s", LOOK_AGAIN_S))
     return None
 
 
@@ -70,21 +76,32 @@ def connect(host: str) -> http.client.HTTPConnection:
 
 def ask(visitor: Visitor, *, host: str, product: str, key: str) -> dict[str, object]:
     """Send one purchase and read the answer, as the record has it; no answer is unknown."""
-    fields = {"quantity": "1", "key": key, "csrfmiddlewaretoken": visitor.token}
+    return told(*_post(visitor, host, f"/products/{product}/buy/", quantity="1", key=key))
+
+
+def pay(visitor: Visitor, *, host: str, order: str) -> bool:
+    """Pay for an order that is held; whether it is paid then."""
+    payment = str(uuid.uuid4())
+    status, text = _post(visitor, host, f"/orders/{order}/pay/", payment=payment)
+    return status == 200 and body_of(text).get("status") == "paid"
+
+
+def _post(visitor: Visitor, host: str, path: str, **fields: str) -> tuple[int, str | None]:
+    """Send a form as a program does; the answer's status and text, 0 and None without one."""
     headers = {
-        "Accept": "application/json",
+        "Accept": JSON,
         "Content-Type": "application/x-www-form-urlencoded",
         "Cookie": visitor.cookies,
-        "Idempotency-Key": key,
         "Origin": host,
     }
+    form = urlencode(fields | {"csrfmiddlewaretoken": visitor.token})
     try:
         with closing(connect(host)) as shop:
-            shop.request("POST", f"/products/{product}/buy/", urlencode(fields), headers)
+            shop.request("POST", path, form, headers)
             response = shop.getresponse()
-            return told(response.status, response.read().decode(errors="replace"))
+            return response.status, response.read().decode(errors="replace")
     except UNREACHABLE:
-        return told(0, None)
+        return 0, None
 
 
 def _get(host: str, path: str, cookies: dict[str, str], *, accept: str) -> tuple[int, str]:
