@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,18 @@ class RealShop:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(WAIT_S)
+
+    @contextmanager
+    def kept_busy(self) -> Iterator[None]:
+        """Let its worker do nothing during the block."""
+        workers = psutil.Process(self._process.pid).children()
+        for worker in workers:
+            worker.suspend()
+        try:
+            yield
+        finally:
+            for worker in workers:
+                worker.resume()
 
     def memory_bytes(self) -> int:
         """What its worker holds in memory."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import socket
 import threading
 import time
 import uuid
@@ -302,3 +303,14 @@ def test_1000_tries_of_one_buyer_each_get_a_definite_answer(
     assert audit(books) == []
     assert len(books.orders) == answers[201] == 300
     assert_shop_is_well(shop, product)
+
+
+CROWD = 500
+
+
+def test_a_crowd_that_comes_at_once_waits_in_line_and_is_not_turned_away(shop: RealShop) -> None:
+    """A connection that finds the line full is tried again after 1, 3, 7 and 15 seconds."""
+    with shop.kept_busy(), ExitStack() as crowd:
+        for _ in range(CROWD):
+            client = socket.create_connection(("127.0.0.1", shop.port), timeout=SOON_S)
+            crowd.enter_context(client)
