@@ -12,8 +12,8 @@ if nonce ~= ARGV[2] or key ~= ARGV[3] then
 end
 if ARGV[4] == '1' then
   redis.call('HDEL', KEYS[1], ARGV[1])
-  redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('ZADD', KEYS[2], now + ARGV[5], 'sold ' .. nonce)
+  redis.call('ZREM', KEYS[2], ARGV[1]) -- last: a set that was empty would lose its expiry
   return
 end
 purchases = purchases - 1

@@ -353,6 +353,18 @@ def test_nothing_stays_in_redis_for_good(terms: SaleTerms, before: SaleTerms) ->
     assert all(0 < redis.ttl(key) <= waiting_room.KEPT_S for key in keys)
 
 
+def test_the_last_admission_used_does_not_stay_in_redis_for_good(terms: SaleTerms) -> None:
+    admission = look(terms, "guest:1")
+    keys, claim = admissions.keys(terms.product_id), ["guest:1", admission.mark, "k"]
+    redis_scripts.run("claim", keys=keys, arguments=claim)
+
+    redis_scripts.run("close", keys=keys, arguments=[*claim, 1, admissions.PROMISED_FOR_MS])
+
+    redis = get_redis_connection("locks")
+    for key in redis.scan_iter(f"queue:{{{terms.product_id}}}*"):
+        assert 0 < redis.ttl(key) <= waiting_room.KEPT_S, key
+
+
 # What a loss of Redis costs
 
 
