@@ -32,6 +32,7 @@ from inventory.errors import (
     StrategyUnavailable,
     TicketNotFound,
 )
+from inventory.threads import NoThreadFree
 from inventory.verdicts import OUTAGES, verdict_on
 from shop.errors import QueueRequired, RateLimited, SalePaused
 
@@ -70,6 +71,8 @@ ANSWERS: dict[type[InventoryError], Answer] = {
     SalePaused: Answer(status=503, code="paused", title=later("Paused"), retry=True),
     RateLimited: Answer(status=429, code="rate_limited", title=later("Too often"), retry=True),
 }
+BUSY = Answer(status=503, code="busy", title=later("Busy"), retry=True)
+"""For a request that was not begun: no thread was free for it."""
 
 
 def answer_to(error: InventoryError) -> Answer:
@@ -183,7 +186,7 @@ class NotAllowedMiddleware:
 
 
 class DatabaseOutageMiddleware:
-    """Answers 503 when the database cannot be reached, instead of a stack trace."""
+    """Answers 503 when database or threads are not to be had, instead of a stack trace."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -194,6 +197,8 @@ class DatabaseOutageMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer for an outage; leave every other error to Django."""
+        if isinstance(error, NoThreadFree):
+            return problem(BUSY, _("Too many people are looking right now. Try again."))
         if not isinstance(error, django.db.Error) or verdict_on(error) not in OUTAGES:
             return None
         answer = Answer(status=503, code="unavailable", title=later("Back in a moment"), retry=True)

@@ -23,11 +23,10 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from inventory import purchases
 from inventory.threads import NoThreadFree, in_thread
 from shop import bodies
-from shop.refusals import Answer, problem
+from shop.refusals import BUSY, problem
 
 PAGE_WAIT_S = 10.0
 """How long a page waits for a thread before it is answered busy."""
-BUSY = Answer(status=503, code="busy", title="Busy", retry=True)
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]

@@ -25,7 +25,10 @@ from conftest import MakeProduct
 from inventory.audit import audit, read_books
 from inventory.models import Order, Product
 from inventory.purchases import aclose
+from inventory.threads import NoThreadFree
+from shop import buyers
 from shop.serving import BoundedHandler
+from shop.views import buying
 
 pytestmark = pytest.mark.django_db(transaction=True)
 T = TypeVar("T")
@@ -342,3 +345,44 @@ def test_starts_and_ends_with_its_worker() -> None:
     serve(story)
 
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+def test_a_member_is_told_busy_when_no_thread_is_free_to_know_him(
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch, accept: str
+) -> None:
+    product = make_product()
+    client = Client()
+    client.force_login(User.objects.create_user("ada"))
+
+    async def no_thread(*args: object) -> object:
+        raise NoThreadFree
+
+    async def story(visitor: Visitor) -> Reply:
+        await visitor.get("/products/lamp/")
+        visitor.cookies["sessionid"] = client.cookies["sessionid"].value
+        monkeypatch.setattr(buyers, "in_thread", no_thread)
+        return await visitor.buy(product, accept=accept)
+
+    reply = visit(story)
+
+    assert (reply.status, reply.header("Retry-After")) == (503, "1")
+    assert not Order.objects.exists()
+
+
+def test_a_refusal_without_a_thread_for_its_page_is_told_as_busy(
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = make_product(units=0)
+
+    async def no_thread(*args: object) -> object:
+        raise NoThreadFree
+
+    monkeypatch.setattr(buying, "in_thread", no_thread)
+
+    async def story(visitor: Visitor) -> Reply:
+        return await visitor.buy(product, accept="text/html")
+
+    reply = visit(story)
+
+    assert (reply.status, reply.header("Retry-After")) == (503, "1")
