@@ -205,6 +205,17 @@ def on_their_way(product_id: int) -> int:
     return length
 
 
+def units_pending(product_id: int) -> int:
+    """How many accepted units are not settled yet; 0 where the counter cannot tell."""
+    if "locks" not in settings.CACHES:
+        return 0
+    try:
+        pending = count(product_id).pending
+    except RedisError:
+        return 0
+    return int(pending) if pending.isdecimal() else 0
+
+
 def take_entries(product_id: int, *, consumer: str, most: int) -> list[Entry]:
     """Take new entries off the stream for this consumer, the oldest first."""
     stream = _keys(product_id)[2]

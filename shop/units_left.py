@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from inventory import counter
 from inventory.errors import StockBusy
 from inventory.models import Stock
 from inventory.threads import NoThreadFree, in_thread
@@ -46,7 +47,10 @@ def _fresh(product_id: int) -> int | None:
 
 
 def _read(product_id: int) -> int:
+    """What the stock row has, without what the counter in Redis gave away of it already."""
     read_at = time.monotonic()
+    pending = counter.units_pending(product_id)  # first: they may be committed meanwhile
     units = Stock.objects.filter(pk=product_id).values_list("available", flat=True).first() or 0
+    units = max(0, units - pending)
     _known[product_id] = (read_at, units)
     return units

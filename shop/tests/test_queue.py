@@ -549,3 +549,19 @@ def test_a_unit_that_comes_back_lets_the_next_one_in(
     age(read_terms(product.slug), admissions.PROMISED_FOR_MS / 1000)
 
     assert enter(client).json()["state"] == "admitted"
+
+
+def test_lets_nobody_in_for_a_unit_that_the_counter_has_given_away(
+    make_product: MakeProduct,
+) -> None:
+    make_product(units=1, admitted_per_minute=AT_ONCE, strategy="redis_counter")
+    product = Product.objects.get()
+    assert buy(admitted_client()).status_code == 202
+    age(read_terms("lamp"), admissions.PROMISED_FOR_MS / 1000)
+    units_left.forget()
+
+    assert enter(Client()).json()["state"] == "sold_out", "no consumer has committed it yet"
+
+    drain(product)
+    units_left.forget()
+    assert enter(Client()).json()["state"] == "sold_out"
