@@ -8,6 +8,9 @@ from typing import Any
 from django.core.mail import EmailMessage
 from django.template.loader import render_to_string
 
+from shop import rate_limits
+from shop.errors import RateLimited
+
 logger = logging.getLogger(__name__)
 
 
@@ -22,8 +25,16 @@ def send(name: str, address: str, context: dict[str, Any]) -> None:
 
 
 def send_or_log(name: str, address: str, context: dict[str, Any]) -> None:
-    """Send; a mail server that fails is the log's business, since the page says the same anyway."""
+    """
+    Send what somebody asked for who may not be the owner of the mailbox.
+
+    A mail server that fails, or a mailbox that got too many, is the log's business, since the
+    page says the same anyway.
+    """
     try:
+        rate_limits.check("mail", buyer=f"mailbox:{address}", address="")
         send(name, address, context)
+    except RateLimited:
+        logger.warning("The mail “%s” was not sent: its mailbox got too many", name)
     except (OSError, ValueError):
         logger.exception("The mail “%s” was not sent", name)

@@ -187,6 +187,8 @@ RATE_LIMITS: dict[str, dict[str, tuple[int, int]]] = {
     )
 }
 """Requests in seconds; an address may be an office or a phone network, so it has far more."""
+RATE_LIMITS["mail"] = {"buyer": _rate("RATE_MAIL_MAILBOX", default="5/3600")}
+"""Mails to one mailbox, for anybody can name it."""
 if not env.bool("RATE_LIMITS", default=True):
     RATE_LIMITS = {}
 
@@ -207,7 +209,6 @@ AUTHENTICATION_BACKENDS = [
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "order-list"
 
-"""How many proxies of ours a request passes, each adding to X-Forwarded-For."""
 AXES_HANDLER = "shop.throttling.PatientHandler"
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)

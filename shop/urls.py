@@ -7,6 +7,7 @@ from django.views.i18n import set_language
 
 from shop import health
 from shop.views import api, buying, orders, payments, pictures, products, waiting
+from shop.views.limiting import limited
 
 admin.site.site_header = admin.site.site_title = "Last Unit"
 admin.site.index_title = "The operator's desk"
@@ -19,11 +20,7 @@ urlpatterns = [
     path("products/<slug:slug>/", products.product_page, name="product"),
     path("products/<slug:slug>/buy/", buying.abuy if on_the_loop else buying.buy, name="buy"),
     path("products/<slug:slug>/stock/", products.live_stock, name="stock"),
-    path(
-        "products/<slug:slug>/queue/",
-        waiting.aqueue if on_the_loop else waiting.queue,
-        name="queue",
-    ),
+    path("products/<slug:slug>/queue/", queue, name="queue"),
     path("products/<slug:slug>/tickets/<uuid:reference>/", buying.ticket_page, name="ticket"),
     path("orders/", orders.order_list, name="order-list"),
     path("orders/<uuid:reference>/", orders.order_page, name="order"),
@@ -37,6 +34,7 @@ urlpatterns = [
     path("openapi.json", api.openapi, name="openapi"),
     path("healthz", health.ahealthz if on_the_loop else health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    path("admin/login/", limited("sign_in")(admin.site.login)),
     path("admin/", admin.site.urls),
 ]
 handler400 = "shop.refusals.bad_request"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core import mail
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import clear_url_caches
@@ -407,6 +408,33 @@ def test_limits_posts_of_any_view_such_as_signing_in(client: Client) -> None:
     assert (looked.status_code, calls) == (200, ["POST"] * 5 + ["GET"])
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("door", ["/account/sign-in/", "/admin/login/"])
+def test_limits_every_door_whatever_the_name_and_browser(door: str) -> None:
+    statuses = [
+        Client().post(door, {"username": f"u{number}@example.org", "password": "x"}).status_code
+        for number in range(6)
+    ]
+
+    assert statuses == [200] * 5 + [429]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("form", ["/account/sign-up/", "/account/reset/"])
+def test_mails_one_mailbox_only_so_often_and_says_the_same(settings: Settings, form: str) -> None:
+    settings.RATE_LIMITS = {"mail": {"buyer": (2, 10)}}
+
+    answers = [Client().post(form, {"email": "Ada@example.org"}) for _ in range(3)]
+    Client().post(form, {"email": "bob@example.org"})
+
+    assert len({answer["Location"] for answer in answers}) == 1
+    assert [message.to for message in mail.outbox] == [
+        ["ada@example.org"],
+        ["ada@example.org"],
+        ["bob@example.org"],
+    ]
+
+
 # Whose address
 
 
@@ -460,6 +488,7 @@ def test_an_invented_address_gets_no_slots_of_its_own(
 def test_is_on_by_default_with_room_for_an_office() -> None:
     found = limits_with()
 
+    assert found.pop("mail") == {"buyer": [5, 3600]}
     assert set(found) == {"buy", "sign_in", "queue_entry", "queue"}
     for limits in found.values():
         assert limits["address"][0] >= 10 * limits["buyer"][0]
