@@ -154,6 +154,10 @@
     }
   }
 
+  // --- A page that waits for an order reads itself again.
+  const reloadIn_ms = document.querySelector("[data-reload-in-ms]")?.dataset.reloadInMs;
+  if (reloadIn_ms) setTimeout(() => location.reload(), Number(reloadIn_ms));
+
   window.shop = {
     jitter_ms,
     look: (sale) => look(sale?.querySelector("[data-live]")),

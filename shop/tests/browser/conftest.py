@@ -100,10 +100,13 @@ def _fresh_counters(own_redis: OwnRedis, settings: Settings) -> None:
 
 
 @pytest.fixture
-def shop(transactional_db: None, server: Server, make_product: MakeProduct) -> Iterator[Shop]:
-    """The shop, without products; fails the test if the server met an exception."""
+def shop(
+    transactional_db: None, server: Server, own_redis: OwnRedis, make_product: MakeProduct
+) -> Iterator[Shop]:
+    """The shop, without products and mails; fails the test if the server met an exception."""
+    shutil.rmtree(server.mails, ignore_errors=True)
     with ExitStack() as until_the_end:
-        yield Shop(server.address, make_product, Watch(), until_the_end)
+        yield Shop(server.address, server.mails, own_redis, make_product, Watch(), until_the_end)
     assert server.complaints() == ""
 
 

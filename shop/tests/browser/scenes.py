@@ -9,9 +9,16 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from inventory import adjustments
-from inventory.models import Movement, Product
-from shop.tests.browser.shop import TICKET, Shop, buy_button, expect_order, visit
+from shop.tests.browser import member_scenes, order_scenes, waiting_scenes
+from shop.tests.browser.shop import (
+    TICKET,
+    Shop,
+    buy_button,
+    expect_order,
+    submit_unscripted,
+    take_all,
+    visit,
+)
 
 Scene = Callable[[Shop, Page], None]
 LOREM = "Spun brass, a linen shade and two metres of cloth cable. Numbered underneath."
@@ -93,25 +100,6 @@ def ticket(shop: Shop, page: Page) -> None:
     expect(page).to_have_url(TICKET)
 
 
-def order(shop: Shop, page: Page) -> None:
-    """What someone bought."""
-    visit(page, shop.offer(description=LOREM))
-    buy_button(page).click()
-    expect_order(page)
-
-
-def orders(shop: Shop, page: Page) -> None:
-    """All that someone bought."""
-    order(shop, page)
-    order(shop, page)
-    page.goto(reverse("order-list"))
-
-
-def orders_without_any(shop: Shop, page: Page) -> None:
-    """The orders of someone who bought nothing."""
-    page.goto(reverse("order-list"))
-
-
 def not_found(shop: Shop, page: Page) -> None:
     """An address where there is nothing."""
     shop.watch.allow("^404 GET .*/nothing/$")
@@ -127,15 +115,16 @@ def form_too_old(shop: Shop, page: Page) -> None:
         buy_button(page).click()
 
 
-def take_all(product: Product, *, units: int) -> None:
-    """Leave nothing of a product, as if others had been faster."""
-    adjustments.adjust(
-        product_id=product.pk,
-        delta=-units,
-        kind=Movement.Kind.CORRECTION,
-        reason="others were faster",
-        actor="test",
-    )
+def rate_limited(shop: Shop, page: Page) -> None:
+    """The answer to someone who bought too often in too short a time."""
+    visit(page, shop.offer(units=0))
+    shop.watch.allow("^4.. POST .*/buy/$")
+    form = page.locator('form[action$="/buy/"]')
+    try_often = """form => Promise.all(Array.from({length: 10}, () =>
+        fetch(form.action, {method: "POST", body: new FormData(form)})))"""
+    form.evaluate(try_often + ".then(() => null)")
+    submit_unscripted(form)
+    expect(page.get_by_role("alert")).to_be_visible()
 
 
 SCENES: dict[str, Scene] = {
@@ -151,10 +140,11 @@ SCENES: dict[str, Scene] = {
         refused_limit,
         busy,
         ticket,
-        order,
-        orders,
-        orders_without_any,
         not_found,
         form_too_old,
+        rate_limited,
+        *order_scenes.ALL,
+        *member_scenes.ALL,
+        *waiting_scenes.ALL,
     )
 }

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
-from django.core.management import call_command
 
 from inventory.tests.servers import database_url, free_port
 
@@ -24,10 +23,11 @@ STOP_WITHIN_S = 10
 
 @dataclass(slots=True)
 class Server:
-    """A running shop: where it is, and what it has to say."""
+    """A running shop: where it is, what it has to say, and the mails it sent, one a file."""
 
     address: str
     log: Path
+    mails: Path
     _read: int = 0
 
     def complaints(self) -> str:
@@ -39,9 +39,9 @@ class Server:
 
 @contextmanager
 def serving(*, log: Path, redis: str) -> Iterator[Server]:
-    """Serve as production does: gunicorn's own settings, static files collected."""
-    call_command("collectstatic", interactive=False, verbosity=0)
+    """Serve as production does: gunicorn's own settings, static files collected, rates limited."""
     port = free_port()
+    mails = log.parent / "mails"
     environment = {
         "BIND": f"127.0.0.1:{port}",
         "DATABASE_URL": database_url(),
@@ -49,20 +49,25 @@ def serving(*, log: Path, redis: str) -> Iterator[Server]:
         "HTTPS": "0",
         "SERVER_KIND": "wsgi",
         "STATIC_FROM_SOURCE": "0",
+        "RATE_LIMITS": "1",
+        "EMAIL_URL": f"filemail://{mails}",
         "LOG_LEVEL": "ERROR",
     }
+    environment = {**os.environ, **environment}
+    collect = [sys.executable, "manage.py", "collectstatic", "--noinput", "--verbosity=0"]
+    subprocess.run(collect, cwd=settings.BASE_DIR, env=environment, check=True)
     configuration = str(settings.BASE_DIR / "deploy" / "gunicorn.conf.py")
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "-c", configuration, "shop.wsgi"],
             cwd=settings.BASE_DIR,
-            env={**os.environ, **environment},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    server = Server(f"http://127.0.0.1:{port}", log)
+    server = Server(f"http://127.0.0.1:{port}", log, mails)
     try:
         _wait_until_alive(server, process)
         yield server

@@ -11,11 +11,11 @@ from django.conf import settings
 
 from shop.tests.browser.conftest import Visitor
 from shop.tests.browser.scenes import SCENES
-from shop.tests.browser.shop import Shop
+from shop.tests.browser.shop import PHONE, Shop
 
 DIRECTORY = Path(os.environ.get("SCREENSHOTS_TO", settings.BASE_DIR / "var" / "screenshots"))
 SCREENS: dict[str, dict[str, Any]] = {
-    "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
+    "phone": PHONE,
     "desktop": {"viewport": {"width": 1440, "height": 900}},
 }
 
@@ -28,6 +28,6 @@ def test_take_pictures(shop: Shop, visitor: Visitor, locale: str, screen: str, s
     SCENES[scene](shop, page)
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     for color_scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=color_scheme)
+        page.emulate_media(color_scheme=color_scheme, reduced_motion="reduce")
         name = f"{scene}-{screen}-{color_scheme}-{locale[:2]}.png"
         page.screenshot(path=DIRECTORY / name, full_page=True)

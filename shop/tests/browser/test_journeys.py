@@ -16,10 +16,10 @@ from shop.tests.browser.shop import (
     buy_button,
     expect_order,
     link_to,
+    pay_button,
     visit,
 )
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 LANGUAGES = pytest.mark.parametrize("locale", ["en", "zh-CN"])
 
 
@@ -62,18 +62,6 @@ def test_the_order_of_one_visitor_is_not_found_by_another(shop: Shop, visitor: V
     yours.goto(reverse("order", args=[reference]))
 
     expect(yours.get_by_role("heading", level=1)).to_have_text("Not found")
-
-
-def test_three_taps_on_a_phone_are_enough(shop: Shop, visitor: Visitor) -> None:
-    page = visitor(**PHONE)
-    product = shop.offer()
-
-    page.goto(reverse("product-list"))
-    link_to(page, product).tap()
-    buy_button(page).tap()
-
-    expect_order(page)
-    assert Order.objects.count() == 1
 
 
 @LANGUAGES
@@ -131,6 +119,28 @@ def test_a_ticket_becomes_the_order_by_itself(
 
     reference = expect_order(page)
     assert str(Order.objects.get().reference) == reference
+
+
+def test_who_changes_the_language_stays_on_the_page(shop: Shop, page: Page) -> None:
+    visit(page, shop.offer(hold_minutes=10))
+    product_page = page.url
+
+    change_language(page, "zh-hans")
+    assert page.url == product_page
+    buy_button(page).click()
+    expect_order(page)
+    order_page = page.url
+    expect(page.locator("html")).to_have_attribute("lang", "zh-hans")
+    change_language(page, "en")
+
+    assert page.url == order_page
+    expect(pay_button(page)).to_contain_text("Pay")
+
+
+def change_language(page: Page, code: str) -> None:
+    """Press the button that names the other language."""
+    page.get_by_role("banner").locator(f'button[lang="{code}"]').click()
+    expect(page.locator("html")).to_have_attribute("lang", code)
 
 
 def press_tab_until(page: Page, selector: str) -> None:

@@ -6,18 +6,24 @@ import re
 import time
 
 import pytest
-from django.db import connection
 from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import Page, Route, expect
 
 from inventory.models import Order, Stock
 from shop.tests.browser.conftest import Visitor
-from shop.tests.browser.scenes import take_all
-from shop.tests.browser.shop import ORDER, Shop, buy_button, expect_order, stock_row_held, visit
+from shop.tests.browser.shop import (
+    ORDER,
+    Shop,
+    buy_button,
+    expect_order,
+    stock_row_held,
+    take_all,
+    visit,
+    wait_until_somebody_waits_for_the_row,
+)
 
 LEFT_BEHIND = r"^failed POST .*/buy/ net::ERR_ABORTED$"
 """What a browser says of a form that is sent again before it was answered."""
-WAIT_S = 10
 TOGETHER_IN_MS = 500
 PRESS_AT = "(button, moment) => { setTimeout(() => button.click(), moment - Date.now()) }"
 
@@ -204,22 +210,6 @@ def test_who_is_told_busy_gets_one_order_in_the_end(shop: Shop, page: Page) -> N
 
     expect_order(page)
     assert Order.objects.count() == 1
-
-
-def wait_until_somebody_waits_for_the_row() -> None:
-    """See one buyer at the stock row; others of the same process may stand in line behind it."""
-    at_work = (
-        "SELECT info FROM information_schema.processlist WHERE db = DATABASE()"
-        " AND command = 'Query' AND id <> CONNECTION_ID()"
-    )
-    deadline = time.monotonic() + WAIT_S
-    with connection.cursor() as cursor:
-        while time.monotonic() < deadline:
-            cursor.execute(at_work)
-            if any("UPDATE" in str(query) for (query,) in cursor.fetchall()):
-                return
-            time.sleep(0.02)
-    raise AssertionError("nobody came to the stock row")
 
 
 def press_on_a_dead_line(page: Page) -> None:
