@@ -6,7 +6,8 @@
   const ANSWER_WITHIN_MS = 15000;
   const MOST_WAIT_S = 30;
 
-  // --- The key: kept for the tab, so that reloading and going back ask for the same purchase.
+  // --- The key: it belongs to one visit of the page, so reloading and going back ask for the same purchase.
+  // The tab keeps it too, so that a purchase of which nobody knows yet is found by the next visit.
   const place = (form) => `buy:${form.dataset.buy}`;
 
   function recall(form) {
@@ -18,8 +19,10 @@
   }
 
   function keep(form, ordered) {
+    const key = form.elements.key.value;
+    history.replaceState({ ...history.state, [place(form)]: key }, "");
     try {
-      sessionStorage.setItem(place(form), JSON.stringify({ key: form.elements.key.value, ordered }));
+      sessionStorage.setItem(place(form), JSON.stringify({ key, ordered }));
     } catch {
       // Without storage the key in the page still serves until it is left.
     }
@@ -34,11 +37,12 @@
   }
 
   function settleKey(form) {
+    const ofThisVisit = history.state?.[place(form)];
     const known = recall(form);
-    const wentBack = performance.getEntriesByType("navigation")[0]?.type === "back_forward";
-    if (known.key && !("keepKey" in form.dataset) && (wentBack || !known.ordered)) {
-      form.elements.key.value = known.key;
-    } else {
+    if ("keepKey" in form.dataset) keep(form, false);
+    else if (ofThisVisit) form.elements.key.value = ofThisVisit;
+    else {
+      if (known.key && !known.ordered) form.elements.key.value = known.key;
       keep(form, false);
     }
   }

@@ -50,7 +50,7 @@ def serving(*, log: Path, redis: str) -> Iterator[Server]:
         "SERVER_KIND": "wsgi",
         "STATIC_FROM_SOURCE": "0",
         "RATE_LIMITS": "1",
-        "EMAIL_URL": f"filemail://{mails}",
+        "EMAIL_URL": f"filemail:///{mails}",
         "LOG_LEVEL": "ERROR",
     }
     environment = {**os.environ, **environment}

