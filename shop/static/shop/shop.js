@@ -154,9 +154,14 @@
     }
   }
 
-  // --- A page that waits for an order reads itself again.
-  const reloadIn_ms = document.querySelector("[data-reload-in-ms]")?.dataset.reloadInMs;
-  if (reloadIn_ms) setTimeout(() => location.reload(), Number(reloadIn_ms));
+  // --- A ticket: its page is read again as soon as there is more to say than "accepted".
+  const ticket = document.querySelector("[data-look-again-ms]");
+  const lookForOrder = () => setTimeout(async () => {
+    const answer = await fetch(location.href, { headers: { Accept: "application/json" } }).catch(() => null);
+    if (!answer || answer.status === 202 || answer.status >= 500) lookForOrder();
+    else location.reload();
+  }, Number(ticket.dataset.lookAgainMs));
+  if (ticket) lookForOrder();
 
   window.shop = {
     jitter_ms,

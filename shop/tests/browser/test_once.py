@@ -200,8 +200,9 @@ def test_offline_when_buying_and_back_again_is_one_order(shop: Shop, page: Page)
 def test_an_answer_lost_after_the_sale_is_one_order(
     shop: Shop, visitor: Visitor, way: str, java_script_enabled: bool
 ) -> None:
-    """The server sold; the line broke; the buyer knows nothing and tries again."""
+    """The server sold; the line broke; the buyer, who was here before, knows nothing of it."""
     page = visitor(java_script_enabled=java_script_enabled)
+    page.goto("/")
     visit(page, shop.offer())
     shop.watch.allow(r"^failed POST .*/buy/ net::ERR_CONNECTION_RESET$")
 
