@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import ParamSpec, TypeVar
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from inventory import engine, locks, strategies, timings
 from inventory.errors import (
@@ -107,9 +108,8 @@ async def aclose() -> None:
 def check_quantity(quantity: int) -> None:
     """Raise InvalidPurchase for a number of units nobody may buy at once."""
     if not 1 <= quantity <= MAX_QUANTITY:
-        raise InvalidPurchase(
-            field="quantity", problem=f"Quantity must be between 1 and {MAX_QUANTITY}."
-        )
+        problem = _("Quantity must be between 1 and %(most)s.") % {"most": MAX_QUANTITY}
+        raise InvalidPurchase(field="quantity", problem=problem)
 
 
 def _sell(strategy: Strategy, request: PurchaseRequest) -> Receipt:

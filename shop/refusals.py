@@ -12,8 +12,8 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.utils.functional import Promise
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as later
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from inventory.errors import (
     HoldOver,
@@ -51,25 +51,25 @@ class Answer:
 
 
 ANSWERS: dict[type[InventoryError], Answer] = {
-    InvalidPurchase: Answer(status=400, code="invalid", title=later("Invalid request")),
-    ProductNotFound: Answer(status=404, code="not_found", title=later("Not found")),
-    TicketNotFound: Answer(status=404, code="ticket_not_found", title=later("No such ticket")),
-    SoldOut: Answer(status=409, code="sold_out", title=later("Sold out")),
-    LimitReached: Answer(status=409, code="limit_reached", title=later("Limit reached")),
-    NotOpen: Answer(status=409, code="not_open", title=later("Not on sale")),
-    OrderNotFound: Answer(status=404, code="not_found", title=later("Not found")),
-    HoldOver: Answer(status=409, code="hold_over", title=later("No longer held")),
-    NotHeld: Answer(status=409, code="not_held", title=later("Not waiting for payment")),
-    PaymentReused: Answer(status=422, code="payment_reused", title=later("Payment already used")),
-    KeyReused: Answer(status=422, code="key_reused", title=later("Key already used")),
-    StockBusy: Answer(status=503, code="busy", title=later("Busy"), retry=True),
+    InvalidPurchase: Answer(status=400, code="invalid", title=_("Invalid request")),
+    ProductNotFound: Answer(status=404, code="not_found", title=_("Not found")),
+    TicketNotFound: Answer(status=404, code="ticket_not_found", title=_("No such ticket")),
+    SoldOut: Answer(status=409, code="sold_out", title=_("Sold out")),
+    LimitReached: Answer(status=409, code="limit_reached", title=_("Limit reached")),
+    NotOpen: Answer(status=409, code="not_open", title=_("Not on sale")),
+    OrderNotFound: Answer(status=404, code="not_found", title=_("Not found")),
+    HoldOver: Answer(status=409, code="hold_over", title=_("No longer held")),
+    NotHeld: Answer(status=409, code="not_held", title=_("Not waiting for payment")),
+    PaymentReused: Answer(status=422, code="payment_reused", title=_("Payment already used")),
+    KeyReused: Answer(status=422, code="key_reused", title=_("Key already used")),
+    StockBusy: Answer(status=503, code="busy", title=_("Busy"), retry=True),
     OutcomeUnknown: Answer(
-        status=503, code="outcome_unknown", title=later("Outcome unknown"), retry=True
+        status=503, code="outcome_unknown", title=_("Outcome unknown"), retry=True
     ),
-    StrategyUnavailable: Answer(status=503, code="unavailable", title=later("Not available here")),
-    QueueRequired: Answer(status=409, code="queue_required", title=later("Enter the waiting room")),
-    SalePaused: Answer(status=503, code="paused", title=later("Paused"), retry=True),
-    RateLimited: Answer(status=429, code="rate_limited", title=later("Too often"), retry=True),
+    StrategyUnavailable: Answer(status=503, code="unavailable", title=_("Not available here")),
+    QueueRequired: Answer(status=409, code="queue_required", title=_("Enter the waiting room")),
+    SalePaused: Answer(status=503, code="paused", title=_("Paused"), retry=True),
+    RateLimited: Answer(status=429, code="rate_limited", title=_("Too often"), retry=True),
 }
 BUSY = Answer(status=503, code="busy", title=later("Busy"), retry=True)
 """For a request that was not begun: no thread was free for it."""
@@ -144,27 +144,29 @@ def message_page(
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer for an address, product or order that is not there."""
-    return message_page(request, ANSWERS[ProductNotFound], _("There is nothing at this address."))
+    return message_page(
+        request, ANSWERS[ProductNotFound], gettext("There is nothing at this address.")
+    )
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer for a request that cannot even be read."""
-    return message_page(request, ANSWERS[InvalidPurchase], _("This request cannot be read."))
+    return message_page(request, ANSWERS[InvalidPurchase], gettext("This request cannot be read."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer for a bug; it is in the log."""
-    answer = Answer(status=500, code="error", title=later("Something went wrong"))
+    answer = Answer(status=500, code="error", title=_("Something went wrong"))
     return message_page(
-        request, answer, _("This is our mistake. Your orders page shows what you own.")
+        request, answer, gettext("This is our mistake. Your orders page shows what you own.")
     )
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Answer for a form whose token is missing or old."""
-    answer = Answer(status=403, code="csrf", title=later("Please reload the page"))
+    answer = Answer(status=403, code="csrf", title=_("Please reload the page"))
     return message_page(
-        request, answer, _("The page was too old to be used. Reload it and try again.")
+        request, answer, gettext("The page was too old to be used. Reload it and try again.")
     )
 
 
@@ -180,7 +182,7 @@ class NotAllowedMiddleware:
         if response.status_code != HTTPStatus.METHOD_NOT_ALLOWED:
             return response
         answer = Answer(status=405, code="method_not_allowed", title=_("Not possible here"))
-        said = message_page(request, answer, _("This address cannot be used in this way."))
+        said = message_page(request, answer, gettext("This address cannot be used in this way."))
         said["Allow"] = response["Allow"]
         return said
 
@@ -201,7 +203,9 @@ class DatabaseOutageMiddleware:
             return problem(BUSY, _("Too many people are looking right now. Try again."))
         if not isinstance(error, django.db.Error) or verdict_on(error) not in OUTAGES:
             return None
-        answer = Answer(status=503, code="unavailable", title=later("Back in a moment"), retry=True)
+        answer = Answer(status=503, code="unavailable", title=_("Back in a moment"), retry=True)
         return message_page(
-            request, answer, _("The shop cannot reach its books right now. Try again in a moment.")
+            request,
+            answer,
+            gettext("The shop cannot reach its books right now. Try again in a moment."),
         )

@@ -18,6 +18,7 @@ from shop import refusals
 from shop.buyers import identified
 from shop.forms import read_uuid
 from shop.payments import PROVIDER, Asked, Confirmation, Provider, simulated
+from shop.sentences import sentence
 from shop.views.orders import find_order, refund_due, show_order
 
 
@@ -123,7 +124,7 @@ def _see(address: str) -> HttpResponse:
 
 def _unreadable(request: HttpRequest, error: InventoryError) -> HttpResponse:
     answer = refusals.answer_to(error)
-    return refusals.message_page(request, answer, str(error), **refusals.facts_of(error))
+    return refusals.message_page(request, answer, sentence(error), **refusals.facts_of(error))
 
 
 def _refused(
@@ -133,6 +134,6 @@ def _refused(
     order = find_order(request, buyer, reference)
     if refusals.wants_json(request):
         facts = {"refund_due": refund_due(order), **refusals.facts_of(error)}
-        return refusals.problem(answer, str(error), **facts)
-    response = show_order(request, order, refusal=str(error), status=answer.status)
+        return refusals.problem(answer, sentence(error), **facts)
+    response = show_order(request, order, refusal=sentence(error), status=answer.status)
     return refusals.with_retry_header(response, answer)
