@@ -71,7 +71,7 @@ ANSWERS: dict[type[InventoryError], Answer] = {
     SalePaused: Answer(status=503, code="paused", title=_("Paused"), retry=True),
     RateLimited: Answer(status=429, code="rate_limited", title=_("Too often"), retry=True),
 }
-BUSY = Answer(status=503, code="busy", title=later("Busy"), retry=True)
+BUSY = Answer(status=503, code="busy", title=_("Busy"), retry=True)
 """For a request that was not begun: no thread was free for it."""
 
 
