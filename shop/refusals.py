@@ -71,8 +71,6 @@ ANSWERS: dict[type[InventoryError], Answer] = {
     SalePaused: Answer(status=503, code="paused", title=_("Paused"), retry=True),
     RateLimited: Answer(status=429, code="rate_limited", title=_("Too often"), retry=True),
 }
-BUSY = Answer(status=503, code="busy", title=_("Busy"), retry=True)
-"""For a request that was not begun: no thread was free for it."""
 
 
 def answer_to(error: InventoryError) -> Answer:
@@ -187,6 +185,12 @@ class NotAllowedMiddleware:
         return said
 
 
+def crowded() -> HttpResponse:
+    """Answer for a request that was not begun: no thread was free for it."""
+    answer = Answer(status=503, code="busy", title=_("Busy"), retry=True)
+    return problem(answer, str(_("Too many people are looking right now. Try again.")))
+
+
 class DatabaseOutageMiddleware:
     """Answers 503 when database or threads are not to be had, instead of a stack trace."""
 
@@ -200,7 +204,7 @@ class DatabaseOutageMiddleware:
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer for an outage; leave every other error to Django."""
         if isinstance(error, NoThreadFree):
-            return problem(BUSY, _("Too many people are looking right now. Try again."))
+            return crowded()
         if not isinstance(error, django.db.Error) or verdict_on(error) not in OUTAGES:
             return None
         answer = Answer(status=503, code="unavailable", title=_("Back in a moment"), retry=True)

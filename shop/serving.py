@@ -23,7 +23,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from inventory import purchases
 from inventory.threads import NoThreadFree, in_thread
 from shop import bodies
-from shop.refusals import BUSY, problem
+from shop.refusals import crowded
 
 PAGE_WAIT_S = 10.0
 """How long a page waits for a thread before it is answered busy."""
@@ -84,7 +84,7 @@ class BoundedHandler(ASGIHandler):
         try:
             return await in_thread(self._answer, PAGE_WAIT_S, request)
         except NoThreadFree:
-            return problem(BUSY, "Too many people are looking right now. Try again.")
+            return crowded()
 
     def _answer(self, request: ASGIRequest) -> HttpResponseBase:
         """Answer from the first signal to the last, so that nothing is left open here."""
