@@ -47,22 +47,22 @@ def pass_the_room(
     """
     Wait in the product's waiting room as a new visitor, and open the product page.
 
-    Looks as often as the room asks for. None when it says that nothing is left, or has not
-    let the visitor in `within_s`. With `until` the visitor stays though nothing is left, for
-    a unit may come back, until that is set. Raises as arrive() does.
+    Looks as often as the room asks for, and again where there was no answer. None when it
+    says that nothing is left, or has not let the visitor in `within_s`. With `until` the
+    visitor stays though nothing is left, for a unit may come back, until that is set. Raises
+    ValueError when what it gives is no product page.
     """
     cookies: dict[str, str] = {}
     over = until or threading.Event()
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline and not over.is_set():
-        status, page = _get(host, f"/products/{product}/queue/", cookies, accept=JSON)
+        status, page, after_s = _get(host, f"/products/{product}/queue/", cookies, accept=JSON)
         told = body_of(page)
         if told.get("state") == "admitted":
-            status, page = _get(host, f"/products/{product}/", cookies, accept="text/html")
-            return _with_token(status, page, cookies)
-        if status not in (200, 429, 503) or (told.get("state") == "sold_out" and not until):
+            return _page_of(host, product, cookies, deadline)
+        if status not in (0, 200, 429, 503) or (told.get("state") == "sold_out" and not until):
             return None
-        over.wait(told.get("poll_after_s", LOOK_AGAIN_S))
+        over.wait(told.get("poll_after_s", after_s))
     return None
 
 
@@ -104,14 +104,32 @@ def _post(visitor: Visitor, host: str, path: str, **fields: str) -> tuple[int, s
         return 0, None
 
 
-def _get(host: str, path: str, cookies: dict[str, str], *, accept: str) -> tuple[int, str]:
-    """Get a page; its status and text. Keeps the cookies, and sends those kept."""
+def _page_of(host: str, product: str, cookies: dict[str, str], deadline: float) -> Visitor | None:
+    """Open the product page with these cookies; None when the shop has no time for it."""
+    while time.monotonic() < deadline:
+        status, page, after_s = _get(host, f"/products/{product}/", cookies, accept="text/html")
+        if status not in (0, 503):
+            return _with_token(status, page, cookies)
+        time.sleep(after_s)
+    return None
+
+
+def _get(host: str, path: str, cookies: dict[str, str], *, accept: str) -> tuple[int, str, float]:
+    """
+    Get a page; its status and text, and in how many seconds to ask again.
+
+    Keeps the cookies, and sends those kept. No answer is status 0.
+    """
     sent = "; ".join(f"{name}={value}" for name, value in cookies.items())
-    with closing(connect(host)) as shop:
-        shop.request("GET", path, headers={"Accept": accept, "Cookie": sent})
-        response = shop.getresponse()
-        cookies |= _cookies_of(response)
-        return response.status, response.read().decode(errors="replace")
+    try:
+        with closing(connect(host)) as shop:
+            shop.request("GET", path, headers={"Accept": accept, "Cookie": sent})
+            response = shop.getresponse()
+            page = response.read().decode(errors="replace")
+    except UNREACHABLE:
+        return 0, "", LOOK_AGAIN_S
+    cookies |= _cookies_of(response)
+    return response.status, page, float(response.headers.get("Retry-After", LOOK_AGAIN_S))
 
 
 def _visitor(response: http.client.HTTPResponse) -> Visitor:

@@ -7,16 +7,16 @@ requests pass.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from django.conf import settings
 from redis.exceptions import RedisError
 
+from inventory.errors import StockBusy
 from shop import redis_scripts
 from shop.errors import RateLimited
-from shop.redis_scripts import CircuitBreaker
+from shop.redis_scripts import CircuitBreaker, Crowded, NotAsked
 
 REST_S = 5.0
 """How long requests pass unasked after Redis failed to answer one."""
@@ -43,14 +43,19 @@ def check(scope: str, *, buyer: str, address: str) -> None:
 
 
 async def acheck(scope: str, *, buyer: str, address: str) -> None:
-    """See check()."""
+    """See check(). Raises StockBusy when a crowd waits to be counted: it does not pass."""
     keys, arguments = _asked(scope, buyer, address)
-    if not keys or not _breaker.may_ask():
+    if not keys:
         return
     try:
-        async with asyncio.timeout(settings.REDIS_TIMEOUT_S):
-            wait_us = await redis_scripts.arun("slide", keys=keys, arguments=arguments)
-    except (RedisError, TimeoutError) as error:
+        wait_us = await redis_scripts.arun(
+            "slide", keys=keys, arguments=arguments, breaker=_breaker
+        )
+    except Crowded as error:
+        raise StockBusy from error
+    except NotAsked:
+        return
+    except RedisError as error:
         _breaker.failed(error)
         return
     _judge(wait_us)

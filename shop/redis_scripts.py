@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from django.conf import settings
 from django_redis import get_redis_connection
+from redis.exceptions import RedisError
 
 from inventory import locks
 
 logger = logging.getLogger(__name__)
 
 SCRIPTS = Path(__file__).parent / "lua"
+TURN_WAIT_S = 3.0
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+class Crowded(RedisError):
+    """Too many of this process wait to ask Redis, which may be well."""
+
+
+class NotAsked(RedisError):
+    """Redis did not answer others just now, so it was not asked."""
 
 
 def run(script: str, *, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
@@ -23,9 +38,40 @@ def run(script: str, *, keys: Sequence[str], arguments: Sequence[str | int]) -> 
     return _script(script)(keys=keys, args=arguments, client=get_redis_connection("locks"))
 
 
-async def arun(script: str, *, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
-    """See run()."""
-    return await locks.aredis().register_script(_source(script))(keys=keys, args=arguments)
+async def arun(
+    script: str,
+    *,
+    keys: Sequence[str],
+    arguments: Sequence[str | int],
+    breaker: CircuitBreaker | None = None,
+) -> Any:
+    """
+    See run(). Waits for its turn, so that a crowd is not taken for a Redis that is silent.
+
+    Raises Crowded when that takes too long; NotAsked where `breaker` has it rest by then.
+    """
+    async with _turn():
+        if breaker is not None and not breaker.may_ask():
+            raise NotAsked
+        return await locks.aredis().register_script(_source(script))(keys=keys, args=arguments)
+
+
+@asynccontextmanager
+async def _turn() -> AsyncIterator[None]:
+    """Let half as many at a time to Redis as it has connections, first come first served."""
+    loop = asyncio.get_running_loop()
+    turns = _turns.get(loop)
+    if turns is None:
+        turns = _turns[loop] = asyncio.Semaphore(max(1, settings.ASYNC_CONNECTIONS // 2))
+    try:
+        async with asyncio.timeout(TURN_WAIT_S):
+            await turns.acquire()
+    except TimeoutError as error:
+        raise Crowded from error
+    try:
+        yield
+    finally:
+        turns.release()
 
 
 @cache

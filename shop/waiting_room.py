@@ -26,7 +26,7 @@ from inventory.errors import StockBusy
 from inventory.terms import SaleTerms
 from shop import admissions, redis_scripts
 from shop.errors import SalePaused
-from shop.redis_scripts import CircuitBreaker
+from shop.redis_scripts import CircuitBreaker, Crowded, NotAsked
 
 PRESENCE_S = 90
 """Who did not look for so long is passed over; browsers wake a hidden page once a minute."""
@@ -78,12 +78,17 @@ def look(terms: SaleTerms, *, buyer: str, token: str, units: int) -> Standing:
 
 
 async def alook(terms: SaleTerms, *, buyer: str, token: str, units: int) -> Standing:
-    """See look()."""
-    if "locks" not in settings.CACHES or not _breaker.may_ask():
+    """See look(). Raises StockBusy too when too many look at once."""
+    if "locks" not in settings.CACHES:
         raise SalePaused
     keys, arguments = _asked(terms, buyer, token, units)
     try:
-        return _told(await redis_scripts.arun("look", keys=keys, arguments=arguments))
+        answer = await redis_scripts.arun("look", keys=keys, arguments=arguments, breaker=_breaker)
+        return _told(answer)
+    except Crowded as error:
+        raise StockBusy from error
+    except NotAsked as error:
+        raise SalePaused from error
     except RedisError as error:
         _breaker.failed(error)
         raise SalePaused from error

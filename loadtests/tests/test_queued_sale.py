@@ -212,7 +212,7 @@ def test_what_a_held_limited_queued_sale_was_not_paid_for_is_sold_again_to_who_w
     make_product("other")
     product = make_product(
         units=units,
-        admitted_per_minute=1200,
+        admitted_per_minute=300,
         limit_per_buyer=1,
         hold_minutes=10,
         opens_at=timezone.now() + timedelta(seconds=OPENS_IN_S * clients / 200),

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from pytest_django import Settings
 import shop.urls
 from conftest import MakeProduct
 from inventory import locks
+from inventory.errors import StockBusy
 from inventory.models import Order
 from inventory.tests.servers import OwnRedis
 from shop import rate_limits, redis_scripts
@@ -278,6 +280,56 @@ def test_limits_again_once_redis_is_back(
     assert [ask() for _ in range(4)][:3] == [0, 0, 0]
     assert ask() > 0
     assert [r.getMessage() for r in caplog.records].count("Redis answers again.") == 1
+
+
+CROWD = 400
+SLOW = "local wait = 0 for _ = 1, 200000 do end"
+"""Some milliseconds, so that the last of a crowd waits for longer than Redis may be silent."""
+
+
+@pytest.mark.usefixtures("_no_breaker")
+def test_a_crowd_on_the_loop_is_counted_and_does_not_lift_the_limits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = redis_scripts._source("slide").replace("local wait = 0", SLOW)
+    monkeypatch.setattr(redis_scripts, "_source", lambda name: slow)
+    outcomes: Counter[str] = Counter()
+
+    async def ask_once() -> None:
+        try:
+            await rate_limits.acheck("test", buyer="guest:1", address="192.0.2.1")
+        except (RateLimited, StockBusy):
+            outcomes["refused"] += 1
+        else:
+            outcomes["let through"] += 1
+
+    async def ask_at_once() -> None:
+        try:
+            await asyncio.gather(*(ask_once() for _ in range(CROWD)))
+        finally:
+            await locks.close()
+
+    asyncio.run(ask_at_once())
+
+    assert outcomes == {"let through": 3, "refused": CROWD - 3}
+
+
+@pytest.mark.usefixtures("_no_breaker")
+def test_a_crowd_before_a_hanging_redis_waits_half_a_second_once(own_redis: OwnRedis) -> None:
+    own_redis.hang()
+
+    async def ask_at_once() -> float:
+        started = time.monotonic()
+        try:
+            asked = (rate_limits.acheck("test", buyer="b", address="") for _ in range(300))
+            await asyncio.gather(*asked)
+        finally:
+            await locks.close()
+        return time.monotonic() - started
+
+    took_s = asyncio.run(ask_at_once())
+
+    assert took_s < 1.5
 
 
 @pytest.mark.usefixtures("_no_breaker")
