@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from decimal import Decimal
 
 from django.urls import reverse
 from playwright.sync_api import Page, expect
@@ -91,13 +92,16 @@ def orders(shop: Shop, page: Page) -> None:
     bought = shop.offer(name="Enamel kettle", price="64.00", units=100)
     for _ in range(ORDERS_ON_A_PAGE):
         sell(bought, buyer)
-    held = shop.offer(name="Brass lamp", price="149.00", hold_minutes=10)
+    price = Decimal("149.00")
+    held = shop.offer(name="Brass lamp", price=price, hold_minutes=10)
     paid, cancelled, expired, _ = (sell(held, buyer) for _ in range(4))
-    holds.pay(reference=paid, provider="test", provider_reference="1", amount=held.price)
+    holds.pay(reference=paid, provider="test", provider_reference="1", amount=price)
     holds.cancel(reference=cancelled, buyer=buyer)
     Order.objects.filter(pk=expired).update(expires_at=MinutesFromNow(-1))
     page.reload()
     expect(page.locator(".row")).to_have_count(ORDERS_ON_A_PAGE)
+    for state in ("held", "paid", "cancelled", "expired"):
+        expect(page.locator(f".row .state.{state}")).to_have_count(1)
 
 
 def orders_last_page(shop: Shop, page: Page) -> None:
