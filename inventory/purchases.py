@@ -184,7 +184,9 @@ async def _in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs)
 def _strategy_for(terms: SaleTerms) -> Strategy:
     strategy = strategies.usable(terms.strategy)
     if strategy.lab_only and not terms.is_lab:
-        raise StrategyUnavailable(strategy=terms.strategy, reason="only lab products are sold so")
+        raise StrategyUnavailable(
+            strategy=terms.strategy, reason=_("only lab products are sold so")
+        )
     return strategy
 
 

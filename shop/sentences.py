@@ -56,8 +56,11 @@ def _passing(error: InventoryError) -> str:
             return _("Too many people are buying right now; nothing was sold. Try again.")
         case OutcomeUnknown():
             return _("We could not learn whether this sale was made: send the same key again.")
-        case StrategyUnavailable():
-            return _("This product cannot be sold here at the moment. Nothing was bought.")
+        case StrategyUnavailable(strategy=strategy, reason=reason):
+            return _("“%(strategy)s” cannot sell here: %(reason)s.") % {
+                "strategy": strategy,
+                "reason": reason,
+            }
         case ProductNotFound(slug=slug):
             return _("There is no product “%(slug)s”.") % {"slug": slug}
         case TicketNotFound():

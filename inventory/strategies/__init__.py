@@ -9,6 +9,8 @@ for all who arrive together: `group_commit`. Answer now and commit later:
 says how to choose, with figures, and how to add one.
 """
 
+from django.utils.translation import gettext as _
+
 from inventory.errors import StrategyUnavailable
 from inventory.strategies.base import Strategy
 from inventory.strategies.conditional_update import ConditionalUpdate
@@ -40,7 +42,7 @@ def usable(name: str) -> Strategy:
     """
     strategy = STRATEGIES.get(name)
     if strategy is None:
-        raise StrategyUnavailable(strategy=name, reason="there is no strategy of that name")
+        raise StrategyUnavailable(strategy=name, reason=_("there is no strategy of that name"))
     reason = strategy.unavailable_reason()
     if reason is not None:
         raise StrategyUnavailable(strategy=name, reason=reason)

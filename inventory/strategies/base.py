@@ -22,6 +22,7 @@ from typing import ClassVar
 import django.db
 from django.conf import settings
 from django.db import connection, transaction
+from django.utils.translation import gettext as _
 
 from inventory import engine, ledger, retries, timings, verdicts
 from inventory.errors import SoldOut
@@ -109,9 +110,9 @@ class Strategy(ABC):
     def unavailable_reason(self) -> str | None:
         """Say what is missing for this strategy to run here, or None."""
         if self.needs_redis and "locks" not in settings.CACHES:
-            return "it needs Redis, and REDIS_URL is not set"
+            return _("it needs Redis, and REDIS_URL is not set")
         if self.needs_procedures and connection.vendor != "mysql":
-            return "it needs MariaDB or MySQL"
+            return _("it needs MariaDB or MySQL")
         return None
 
     def remark(self) -> str | None:

@@ -1,4 +1,5 @@
 from django.db.models import F
+from django.utils.translation import gettext as _
 
 from inventory import ledger
 from inventory.errors import SoldOut, StrategyUnavailable
@@ -24,7 +25,7 @@ class Unguarded(Strategy):
         stock = Stock.objects.select_related("product").get(product_id=request.product_id)
         if not stock.product.is_lab:
             raise StrategyUnavailable(
-                strategy=request.strategy, reason="it oversells, and this is no lab product"
+                strategy=request.strategy, reason=_("it oversells, and this is no lab product")
             )
         if stock.available < request.quantity:
             raise SoldOut(available=stock.available)
