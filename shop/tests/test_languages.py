@@ -47,7 +47,8 @@ CATALOGUE = Path(shop_settings.LOCALE_PATHS[0]) / "zh_Hans" / "LC_MESSAGES" / "d
 PLACEHOLDER = re.compile(r"%\(\w+\)\w|%\w|\{\w+\}|<[^>]+>")
 WORD = re.compile(r"[A-Za-z]{2,}")
 NAMES = re.compile(
-    r"Last Unit|English|UTC|UUID|Redis|REDIS_URL|MariaDB|MySQL|Brass lamp|“\w+”|\{\w+\}|[\w.+-]+@[\w.-]+|[0-9a-f-]{36}"
+    r"Last Unit|English|UTC|UUID|Redis|REDIS_URL|MariaDB|MySQL|Brass lamp"
+    r"|“\w+”|\{\w+\}|[\w.+-]+@[\w.-]+|[0-9a-f-]{36}"
 )
 """What is the same in every language."""
 ADA, PASSWORD = "ada@example.org", "a-long-enough-one"
