@@ -260,7 +260,8 @@ class Buyer(FastHttpUser):
         ) as response:
             answer = told(response.status_code, response.text)
             if answer["outcome"] in ("busy", "failed", "unknown"):
-                code = body_of(response.text).get("code", response.error)
+                lost = getattr(response, "error", None)  # absent where an answer was only cut off
+                code = body_of(response.text).get("code", lost)
                 response.failure(f"{answer['status']} {code}")
             else:
                 response.success()

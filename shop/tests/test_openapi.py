@@ -35,6 +35,7 @@ PAGES_ONLY = {
     "payments/simulated/confirm/",
     r"^media/products/(?P{name}[0-9a-f]{32}\.webp)$",
     "i18n/setlang/",
+    "admin/login/",
 }
 """Addresses that have nothing but pages, and so are not described."""
 NOT_OURS = {"admin/", "account/"}
