@@ -123,5 +123,6 @@ def english_words(page: Page) -> list[str]:
     words: list[Any] = page.evaluate(heard)
     text = "\n".join(word for word in words if word)
     products = "Brass lamp|Desk clock|Enamel kettle|Oak stool"
-    operators = rf"Spun brass.*underneath\.|{products}|Last Unit|UTC|English|[0-9a-f-]{{36}}"
+    given = r"[\w.+-]+@[\w.-]+|[0-9a-f-]{36}"
+    operators = rf"Spun brass.*underneath\.|{products}|Last Unit|UTC|English|{given}"
     return re.findall(r"[A-Za-z]{2,}", re.sub(operators, "", text))
