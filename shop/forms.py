@@ -16,7 +16,12 @@ IN_PARTS = "multipart/form-data"
 FORM_TYPES = ("application/x-www-form-urlencoded", IN_PARTS)
 FIELDS = ("quantity", "key")
 DIGITS = re.compile(r"[0-9]{1,9}")
-UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
+UUID = re.compile(
+    r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?"
+    r"(?:[0-7][0-9a-fA-F]{3}-?[0-9a-fA-F]{4}|[0-9a-fA-F]{4}-?[89a-fA-F][0-9a-fA-F]{3})"
+    r"-?[0-9a-fA-F]{12}"
+)
+"""One that every database can keep: MariaDB knows no version over 7 of the oldest variant."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -538,3 +538,15 @@ def test_an_odd_address_is_not_found(client: Client, address: str) -> None:
 
     assert response.status_code == 404
     assert response.json()["code"] == "not_found"
+
+
+@pytest.mark.parametrize("version", "89abcdef")
+def test_a_key_that_a_database_cannot_keep_is_refused(
+    client: Client, make_product: MakeProduct, version: str
+) -> None:
+    make_product()
+    key = f"3a74f94b-9234-{version}294-4b6a-0f31a164b477"
+
+    response = client.post("/products/lamp/buy/", {"key": key}, headers=JSON)
+
+    assert (response.status_code, response.json()["field"]) == (400, "key")
