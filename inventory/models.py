@@ -72,6 +72,7 @@ class Product(models.Model):
 
     class Meta:
         ordering = ["name"]
+        permissions = [("correct_stock", "Can restock, correct, reset and audit stock")]
         constraints = [
             models.CheckConstraint(
                 condition=~Q(strategy=CONTROL) | Q(is_lab=True),
@@ -181,6 +182,7 @@ class Order(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        permissions = [("cancel_order", "Can cancel an order for its buyer")]
         indexes = [
             models.Index(fields=["-created_at"], name="order_newest_first"),
             models.Index(fields=["status", "expires_at"], name="order_first_to_expire"),

@@ -36,6 +36,7 @@ class LoadRun(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("start_run", "Can start and cancel load runs")]
 
     def __str__(self) -> str:
         return f"run {self.pk}: {self.strategy}, {self.units} units for {self.buyers} buyers"

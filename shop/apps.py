@@ -1,6 +1,7 @@
 from importlib import import_module
 
 from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
 
 
 class ShopConfig(AppConfig):
@@ -11,3 +12,9 @@ class ShopConfig(AppConfig):
     def ready(self) -> None:
         """Have guests' orders join the account they sign in to."""
         import_module("shop.joining")
+
+
+class DeskConfig(AdminConfig):
+    """Django's admin, with the operator's desk as its first page."""
+
+    default_site = "shop.desk.OperatorSite"

@@ -50,10 +50,10 @@ BODY_WAIT_S = env.float("BODY_WAIT_S", default=10)
 """How long a client may take to send the body of its request."""
 
 INSTALLED_APPS = [
-    "shop",
+    "shop.apps.ShopConfig",
     "inventory",
     "loadtests",
-    "django.contrib.admin",
+    "shop.apps.DeskConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -9,9 +9,6 @@ from shop import health
 from shop.views import api, buying, orders, payments, pictures, products, waiting
 from shop.views.limiting import limited
 
-admin.site.site_header = admin.site.site_title = "Last Unit"
-admin.site.index_title = "The operator's desk"
-
 on_the_loop = settings.SERVER_KIND == "asgi"
 queue = waiting.aqueue if on_the_loop else waiting.queue
 

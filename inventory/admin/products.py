@@ -1,4 +1,4 @@
-"""The operator's desk: stock is looked at here, and moved only through the ledger."""
+"""Products at the operator's desk; their stock is moved only through the ledger."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from inventory import adjustments
 from inventory.adjustments import MAX_UNITS
 from inventory.errors import InventoryError, StockBusy
-from inventory.models import Movement, Order, Product
+from inventory.models import Movement, Product
 from inventory.pictures import as_webp
 from inventory.retries import outage_as
 from inventory.strategies import STRATEGIES
@@ -91,24 +91,6 @@ class ResetForm(forms.Form):
     units = forms.IntegerField(label="Reset to", min_value=0, max_value=MAX_UNITS)
     reason = forms.CharField(max_length=200)
     confirm = forms.BooleanField(label="Yes, forget the present count")
-
-
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """History: looked at, never written."""
-
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds to it by hand."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Nobody changes it."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Nobody deletes from it."""
-        return False
 
 
 @admin.register(Product)
@@ -208,43 +190,3 @@ class ProductAdmin(admin.ModelAdmin):
                 self.log_change(request, product, done)
                 self.message_user(request, f"{product}: {done}", messages.SUCCESS)
         return None
-
-
-@admin.register(Order)
-class OrderAdmin(ReadOnlyAdmin):
-    """Every sale that was made."""
-
-    list_display = (
-        "reference",
-        "product",
-        "quantity",
-        "unit_price",
-        "status",
-        "buyer",
-        "strategy",
-        "attempts",
-        "created_at",
-    )
-    list_filter = ("product", "status", "strategy")
-    list_select_related = ("product",)
-    search_fields = ("reference", "buyer", "key")
-
-
-@admin.register(Movement)
-class MovementAdmin(ReadOnlyAdmin):
-    """Every write of a stock row."""
-
-    list_display = (
-        "product",
-        "version",
-        "kind",
-        "delta",
-        "available_after",
-        "reason",
-        "actor",
-        "order",
-        "created_at",
-    )
-    list_filter = ("product", "kind")
-    list_select_related = ("product", "order")
-    search_fields = ("reason", "actor")
