@@ -160,7 +160,9 @@ class Order(models.Model):
         EXPIRED = "expired"
 
     reference = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="orders")
+    product = models.ForeignKey(
+        Product, on_delete=models.PROTECT, related_name="orders", db_index=False
+    )
     buyer = models.CharField(max_length=48, help_text="user:<id> or guest:<uuid>")
     key = models.UUIDField("idempotency key")
     quantity = models.PositiveIntegerField()
@@ -185,6 +187,8 @@ class Order(models.Model):
         permissions = [("cancel_order", "Can cancel an order for its buyer")]
         indexes = [
             models.Index(fields=["-created_at"], name="order_newest_first"),
+            models.Index(fields=["product", "created_at"], name="order_of_product"),
+            models.Index(fields=["status", "created_at"], name="order_of_status"),
             models.Index(fields=["status", "expires_at"], name="order_first_to_expire"),
         ]
         constraints = [
@@ -254,6 +258,9 @@ class Movement(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["product", "kind", "version"], name="movement_of_kind"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["product", "version"], name="movement_one_per_product_and_version"

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from inventory.models import Movement, Order, Product
+
+FAVOURITE = "history-0"
+"""The product that seed_history gives most of the orders."""
+MOST_MS = 300
+MOST_QUERIES = 12
+LARGE = 1000
+"""Rows; a plan that reads more of a table than that from end to end is a full scan."""
+READ_WHOLE = ("ALL", "index")
+"""What EXPLAIN calls reading a table, or one of its indexes, from end to end."""
+MEASURER = "measure-desk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What one page of the desk cost."""
+
+    name: str
+    status: int
+    ms: float
+    queries: int
+    scans: list[str]
+    plans: list[str]
+
+    def kept_the_bars(self) -> bool:
+        """Whether it is fast enough, and would stay so with more rows."""
+        fast = self.ms <= MOST_MS and self.queries <= MOST_QUERIES
+        return self.status == 200 and fast and not self.scans
+
+
+class Command(BaseCommand):
+    help = (
+        "Open every page of the desk as a superuser, after seed_history: milliseconds (median),"
+        f" queries, and full scans by EXPLAIN. Exit 1 over {MOST_MS} ms or {MOST_QUERIES} queries."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the options."""
+        parser.add_argument("--times", type=int, default=5, help="How often each is opened.")
+        parser.add_argument("--plans", action="store_true", help="Print each query's plan.")
+
+    def handle(self, *args: Any, times: int, plans: bool, **options: Any) -> None:
+        """Measure, print, and tell in the exit code."""
+        if connection.vendor != "mysql":
+            raise CommandError("The plans are MariaDB's and MySQL's: run this on one of them.")
+        users = get_user_model().objects
+        user = users.create_superuser(username=MEASURER, password=None)
+        try:
+            client = Client()
+            client.force_login(user)
+            pages = [_measure(client, *page, times=times) for page in _addresses()]
+        finally:
+            users.filter(pk=user.pk).delete()
+        for page in pages:
+            self._print(page, plans=plans)
+        if not all(page.kept_the_bars() for page in pages):
+            raise SystemExit(1)
+
+    def _print(self, page: Page, *, plans: bool) -> None:
+        verdict = "" if page.kept_the_bars() else "  ← over the bar"
+        self.stdout.write(f"{page.ms:6.0f} ms {page.queries:3} queries  {page.name}{verdict}")
+        for line in [*page.scans, *(page.plans if plans else [])]:
+            self.stdout.write(f"         {line}")
+
+
+def _addresses() -> Iterator[tuple[str, str]]:
+    """Every page, by what it is called: of the largest product, of a recent and an old order."""
+    product = Product.objects.filter(slug=FAVOURITE).first()
+    if product is None:
+        raise CommandError("There is no history to look at: run seed_history first.")
+    orders = Order.objects.filter(product=product)
+    last, first = orders.order_by("-created_at")[0], orders.order_by("created_at")[0]
+    middle = Movement.objects.filter(product=product).order_by("-version")[0].version // 2
+    listed = reverse("admin:inventory_order_changelist")
+    yield "the desk", reverse("admin:index")
+    yield "products", reverse("admin:inventory_product_changelist")
+    yield "product", reverse("admin:inventory_product_change", args=[product.pk])
+    yield "orders", listed
+    yield "orders of a product", f"{listed}?product__id__exact={product.pk}"
+    for status in Order.Status:
+        yield f"orders, {status}", f"{listed}?status__exact={status}"
+    yield "orders, by reference", f"{listed}?q={first.reference}"
+    yield "orders, by buyer", f"{listed}?q={last.buyer}"
+    yield "order", reverse("admin:inventory_order_change", args=[first.pk])
+    yield "movements", reverse("admin:inventory_movement_changelist")
+    yield "ledger in the middle", str(middle)
+
+
+def _measure(client: Client, name: str, address: str, *, times: int) -> Page:
+    spent_ms = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        status = client.get(address).status_code
+        spent_ms.append(1000 * (time.perf_counter() - begun))
+    with CaptureQueriesContext(connection) as captured:
+        client.get(address)
+    asked = [query["sql"] for query in captured.captured_queries]
+    plans = [plan for sql in asked if sql.startswith("SELECT") for plan in _plan(sql)]
+    return Page(
+        name=name,
+        status=status,
+        ms=median(spent_ms),
+        queries=len(asked),
+        scans=[f"full scan of {p['table']}, {p['rows']} rows" for p in plans if _is_scan(p)],
+        plans=[f"{p['type']} {p['table']} by {p['key']}, {p['rows']} rows" for p in plans],
+    )
+
+
+def _plan(sql: str) -> list[dict[str, Any]]:
+    """How the database would run a query, a line for each table."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {sql}".replace("%", "%%"))
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _is_scan(plan: dict[str, Any]) -> bool:
+    return plan["type"] in READ_WHOLE and (plan["rows"] or 0) > LARGE
