@@ -8,9 +8,10 @@ afterwards, by inventory/holds.py.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -49,6 +50,8 @@ class PurchaseRequest:
     """For how long the units are held for payment; None where they are sold at once."""
     reference: uuid.UUID | None = None
     """What the order will be called, where the buyer was told before it was made."""
+    asked_at: float = field(default_factory=time.monotonic)
+    """When the buyer asked (time.monotonic, s): how long it may take counts from then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

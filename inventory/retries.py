@@ -20,8 +20,11 @@ from inventory.verdicts import OUTAGES, Verdict, verdict_on
 
 logger = logging.getLogger(__name__)
 
-BUDGET_S = 4.0
-"""No try begins later; the last may still wait 3 s for the row, 6 s for a dead network."""
+BUDGET_S = 5.0
+"""
+No try but the first begins so long after the buyer asked, whatever was waited for before; the
+last may still wait 3 s for the row, 6 s for a dead network.
+"""
 MOST_TRANSIENT_ERRORS = 5
 PAUSE_BASE_S = 0.02
 PAUSE_CAP_S = 0.25
@@ -59,7 +62,7 @@ def settle(
     wrong classification could not sell twice. Raises SoldOut, StockBusy,
     OutcomeUnknown, KeyReused.
     """
-    course = _Course()
+    course = _Course(request)
     with course.told_truly():
         for pause_s in course.pauses():
             if pause_s:
@@ -86,7 +89,7 @@ async def asettle(
     sell_once: Callable[[PurchaseRequest, int], Awaitable[Receipt]], request: PurchaseRequest
 ) -> Receipt:
     """See settle()."""
-    course = _Course()
+    course = _Course(request)
     with course.told_truly():
         for pause_s in course.pauses():
             if pause_s:
@@ -124,7 +127,8 @@ async def afind_receipt(request: PurchaseRequest) -> Receipt | None:
 class _Course:
     """How one sale's attempts went so far, and what follows from it."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: PurchaseRequest) -> None:
+        self.ends_at = request.asked_at + BUDGET_S
         self.attempts = 0
         self.in_doubt: Exception | None = None
         self._transient_errors = 0
@@ -132,7 +136,6 @@ class _Course:
 
     def pauses(self) -> Iterator[float]:
         """Count attempts within the budget; give the jittered, growing pause (s) before each."""
-        ends_at = time.monotonic() + BUDGET_S
         pause_s = 0.0
         while True:
             self.attempts += 1
@@ -140,7 +143,7 @@ class _Course:
             yield pause_s
             cap_s = min(PAUSE_CAP_S, PAUSE_BASE_S * 2 ** min(self.attempts, 16))
             pause_s = random.uniform(0, cap_s)
-            if time.monotonic() + pause_s >= ends_at:
+            if time.monotonic() + pause_s >= self.ends_at:
                 return
 
     @contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -30,7 +32,9 @@ REQUEST = PurchaseRequest(
     key=uuid.uuid4(),
     unit_price=Decimal(1),
     strategy="optimistic",
+    asked_at=math.inf,
 )
+"""Of a buyer who may be kept waiting."""
 RECEIPT = Receipt(order=uuid.uuid4(), status="confirmed", quantity=1, stock_version=2, available=0)
 
 
@@ -172,9 +176,18 @@ def test_conflicts_are_tried_until_the_budget_ends(monkeypatch: pytest.MonkeyPat
     begun = time.monotonic()
     script = Script(Conflict())
     with pytest.raises(StockBusy) as busy:
-        settle(script, REQUEST)
+        settle(script, replace(REQUEST, asked_at=begun))
     assert busy.value.attempts == len(script.attempts) > 5
     assert time.monotonic() - begun < 1
+
+
+def test_what_was_waited_before_counts_for_the_budget_but_each_buyer_gets_one_try() -> None:
+    waited = replace(REQUEST, asked_at=time.monotonic() - retries.BUDGET_S)
+    script = Script(Conflict())
+    with pytest.raises(StockBusy):
+        settle(script, waited)
+    assert script.attempts == [1]
+    assert settle(Script(RECEIPT), waited) is RECEIPT
 
 
 def test_conflicts_never_count_as_sold_out_nor_as_database_errors() -> None:

@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from inventory.audit import audit, read_books
 from inventory.models import Movement, Order, Product
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_a_history_has_so_many_orders_of_every_status_and_its_books_agree() -> None:

@@ -4,8 +4,10 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from statistics import median
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
@@ -13,6 +15,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from inventory.models import Movement, Order, Product
 
@@ -80,26 +83,51 @@ class Command(BaseCommand):
 
 
 def _addresses() -> Iterator[tuple[str, str]]:
-    """Every page, by what it is called: of the largest product, of a recent and an old order."""
+    """Every page, by what it is called: of the largest product, and far from the newest rows."""
     product = Product.objects.filter(slug=FAVOURITE).first()
     if product is None:
         raise CommandError("There is no history to look at: run seed_history first.")
-    orders = Order.objects.filter(product=product)
-    last, first = orders.order_by("-created_at")[0], orders.order_by("created_at")[0]
-    middle = Movement.objects.filter(product=product).order_by("-version")[0].version // 2
-    listed = reverse("admin:inventory_order_changelist")
     yield "the desk", reverse("admin:index")
     yield "products", reverse("admin:inventory_product_changelist")
     yield "product", reverse("admin:inventory_product_change", args=[product.pk])
-    yield "orders", listed
-    yield "orders of a product", f"{listed}?product__id__exact={product.pk}"
-    for status in Order.Status:
-        yield f"orders, {status}", f"{listed}?status__exact={status}"
-    yield "orders, by reference", f"{listed}?q={first.reference}"
-    yield "orders, by buyer", f"{listed}?q={last.buyer}"
-    yield "order", reverse("admin:inventory_order_change", args=[first.pk])
-    yield "movements", reverse("admin:inventory_movement_changelist")
-    yield "ledger in the middle", str(middle)
+    for name in ("adjust", "reset", "audit"):
+        yield f"product, {name}", reverse(f"admin:inventory_product_{name}", args=[product.pk])
+    yield from _ledger_addresses(product)
+    yield from _order_addresses(product)
+    for name in ("movement", "payment"):
+        yield f"{name}s", reverse(f"admin:inventory_{name}_changelist")
+    for name in ("loadrun", "comparison"):
+        yield f"{name}s", reverse(f"admin:loadtests_{name}_changelist")
+
+
+def _ledger_addresses(product: Product) -> Iterator[tuple[str, str]]:
+    ledger = reverse("admin:inventory_product_ledger", args=[product.pk])
+    middle = Movement.objects.filter(product=product).order_by("-version")[0].version // 2
+    yield "ledger", ledger
+    yield "ledger, in the middle", f"{ledger}?older_than={middle}"
+    for kind in Movement.Kind:
+        yield f"ledger, {kind}", f"{ledger}?kind={kind}"
+    day = timezone.localdate() - timedelta(days=45)
+    yield "ledger, of a day", f"{ledger}?since={day}&until={day}"
+    yield "ledger, of a kind and a day", f"{ledger}?kind=restock&since={day}&until={day}"
+
+
+def _order_addresses(product: Product) -> Iterator[tuple[str, str]]:
+    orders = reverse("admin:inventory_order_changelist")
+    old = timezone.now() - timedelta(days=45)
+    order = Order.objects.filter(product=product, created_at__lt=old).order_by("-created_at")[0]
+    older = urlencode({"older_than": f"{order.created_at.isoformat()},{order.pk}"})
+    yield "orders", orders
+    yield "orders, in the middle", f"{orders}?{older}"
+    yield "orders of a product", f"{orders}?product={product.pk}"
+    yield "orders of a product, in the middle", f"{orders}?product={product.pk}&{older}"
+    for status in (*Order.Status, "overdue"):
+        yield f"orders, {status}", f"{orders}?status={status}"
+        yield f"orders of a product, {status}", f"{orders}?product={product.pk}&status={status}"
+    yield "orders, by reference", f"{orders}?q={order.pk}"
+    yield "orders, by buyer", f"{orders}?q={order.buyer}"
+    yield "order", reverse("admin:inventory_order_change", args=[order.pk])
+    yield "order, cancel", reverse("admin:inventory_order_cancel", args=[order.pk])
 
 
 def _measure(client: Client, name: str, address: str, *, times: int) -> Page:
