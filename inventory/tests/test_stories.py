@@ -47,7 +47,7 @@ strategies = [
 ]
 BUYERS = ["guest:ada", "guest:bob", "guest:eve"]
 bounded_stories = bounded(
-    max_examples=12,
+    max_examples=10,
     stateful_step_count=25,
     derandomize=True,
     deadline=None,

@@ -20,15 +20,14 @@ from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 from django.test import Client
 from django.urls import URLPattern, URLResolver
-from django.utils.http import urlsafe_base64_encode
+from django.utils.http import url_has_allowed_host_and_scheme, urlsafe_base64_encode
 from hypothesis import HealthCheck, given
 from hypothesis import settings as bounded
 from hypothesis import strategies as st
 from pytest_django import Settings
 
 from conftest import MakeProduct
-from inventory import terms
-from inventory.audit import audit, read_books
+from inventory import holds, terms
 from inventory.models import Movement, Order, Payment, Product, Stock
 from inventory.purchases import purchase
 from shop import accounts
@@ -189,7 +188,7 @@ def assert_well_formed(asked: Ask, answer: Answer) -> None:
         known = (JSON, "text/plain", "text/html; charset=utf-8", "image/webp")
         assert kind in known, answer
     elif 300 < answer.status < 304:
-        assert re.match(r"/(?![/\\])|http://testserver/", answer.headers["Location"]), answer
+        assert url_has_allowed_host_and_scheme(answer.headers["Location"], {"testserver"}), answer
 
 
 # The books
@@ -278,12 +277,23 @@ def assert_books_are_right(stage: Stage, before: Books, asked: Ask, answer: Answ
     if after == before:
         return after
     assert may_have_changed_the_books(asked, answer), answer
-    assert audit(read_books(stage.lamp.pk)) == []
+    assert_ledger_agrees(stage)
     assert not User.objects.filter(is_staff=True).exists()
     assert not User.objects.filter(is_superuser=True).exists()
     stage.ada.refresh_from_db()
     assert (stage.ada.username, stage.ada.email) == (ADA, ADA)
     return after
+
+
+def assert_ledger_agrees(stage: Stage) -> None:
+    """What the audit finds too; but that needs a transaction of its own."""
+    stock = Stock.objects.get(product=stage.lamp)
+    deltas = Movement.objects.filter(product=stage.lamp).values_list("delta", flat=True)
+    kept = Order.objects.filter(product=stage.lamp).exclude(status__in=holds.CALLED_OFF)
+    sold = sum(kept.values_list("quantity", flat=True))
+    assert (
+        (stock.available, stock.version) == (sum(deltas), len(deltas)) == (100 - sold, len(deltas))
+    )
 
 
 # What may be sent
@@ -363,29 +373,41 @@ HEADERS |= {name: st.one_of(HEADERS.get(name, WORDS), WORDS) for name in WITH_WO
 COOKIES = ["sessionid", "guest", "csrftoken", "admission", "place", "django_language", "messages"]
 
 
+ODDITIES = ["method", "path", "query", "fields", "body", "headers", "cookies"]
+
+
 @st.composite
 def asks(draw: st.DrawFn, route: str) -> Ask:
-    """Requests to an address: some are sensible but for one thing, some but for all."""
-    fields = st.lists(st.tuples(st.sampled_from([*ROWS[route], *FORGED]), value_of(route)))
-    sent = [(name, value) for name, value in draw(fields.map(lambda pairs: pairs[:6]))]
-    sent += [(n, draw(st.sampled_from(v))) for n, v in ROWS[route].items() if draw(st.booleans())]
-    content_type, body = draw(bodies_of(sent))
-    names = draw(st.sets(st.sampled_from(sorted(HEADERS)), max_size=3))
-    headers = {"Accept": JSON} if draw(st.booleans()) else {}
-    headers |= {"Content-Type": content_type, **{name: draw(HEADERS[name]) for name in names}}
-    if draw(st.integers(0, 4)) == 0:
+    """Requests to an address: sensible ones, but for two things at most."""
+    odd = draw(st.sets(st.sampled_from(ODDITIES), max_size=2))
+    sent = [(name, draw(st.sampled_from(good))) for name, good in ROWS[route].items()]
+    if "fields" in odd:
+        name = st.sampled_from([*ROWS[route], *FORGED])
+        sent += draw(st.lists(st.tuples(name, value_of(route)), max_size=4))
+        sent = draw(st.permutations(sent))[: draw(st.integers(0, 6))]
+    content_type, body = (
+        draw(bodies_of(sent)) if "body" in odd else (FORM, urlencode(sent).encode())
+    )
+    headers = {"Accept": draw(st.sampled_from([JSON, "text/html"])), "Content-Type": content_type}
+    if "headers" in odd:
+        names = draw(st.sets(st.sampled_from(sorted(HEADERS)), min_size=1, max_size=3))
+        headers |= {name: draw(HEADERS[name]) for name in sorted(names)}
+    if "cookies" in odd:
         jar = draw(st.dictionaries(st.sampled_from(COOKIES), WORDS, min_size=1, max_size=3))
         headers["Cookie"] = "; ".join(f"{name}={text}" for name, text in jar.items())
+    method = draw(st.sampled_from(["GET", "POST"]))
+    form = st.just(urlencode(sent))
+    query = draw(st.one_of(form, WORDS.map(quote))) if "query" in odd else ""
     return Ask(
-        method=draw(st.sampled_from(METHODS)),
-        path=draw(paths_of(route)),
-        query=draw(st.one_of(st.just(""), st.just(urlencode(sent)), WORDS.map(quote))),
+        method=draw(st.sampled_from(METHODS)) if "method" in odd else method,
+        path=draw(paths_of(route, is_odd="path" in odd)),
+        query=draw(form) if method == "GET" and "query" not in odd else query,
         headers=headers,
-        body=body,
+        body=body if method == "POST" or "body" in odd else b"",
     )
 
 
-METHODS = [*["GET", "POST", "POST", "POST"], "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+METHODS = ["HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
 def value_of(route: str) -> st.SearchStrategy[str]:
@@ -412,12 +434,12 @@ def bodies_of(draw: st.DrawFn, sent: list[tuple[str, str]]) -> tuple[str, bytes]
 
 
 @st.composite
-def paths_of(draw: st.DrawFn, route: str) -> str:
+def paths_of(draw: st.DrawFn, route: str, *, is_odd: bool) -> str:
     """Paths that match the route, and paths that are near it."""
 
     def fill(match: re.Match[str]) -> str:
         known = st.sampled_from(ARGUMENTS[match[1]])
-        return draw(st.one_of(known, known, st.binary(max_size=20).map(quote_from_bytes)))
+        return draw(st.binary(max_size=20).map(quote_from_bytes) if is_odd else known)
 
     return "/" + re.sub("<([^>]+)>", fill, readable(route))
 
@@ -701,7 +723,7 @@ def test_a_cancellation_says_nothing(stage: Stage) -> None:
 
     assert answer.json()["status"] == "cancelled"
     assert Stock.objects.get(product=stage.lamp).available == 100
-    assert audit(read_books(stage.lamp.pk)) == []
+    assert_ledger_agrees(stage)
 
 
 FORGED_USER = {
