@@ -44,7 +44,7 @@ class WholeBodyMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Read the body, if there is one; refuse fields that are not written in UTF-8."""
         if request.encoding is not None and codecs.lookup(request.encoding).name != "utf-8":
-            request.encoding = None
+            request.encoding = "utf-8"
             return message_page(request, ENCODED, gettext("Send everything in UTF-8."))
         if request.META.get("CONTENT_LENGTH") or "HTTP_TRANSFER_ENCODING" in request.META:
             refused = _refusal(request)

@@ -133,8 +133,8 @@ def message_page(
     request: HttpRequest,
     answer: Answer,
     detail: str,
-    *,
     template: str = "shop/message.html",
+    /,
     **facts: object,
 ) -> HttpResponse:
     """Say it as JSON or as a plain page of its own."""

@@ -164,7 +164,7 @@ def ask(client: Client, asked: Ask) -> Answer:
     environ["wsgi.input"] = BytesIO(asked.body)
     told: dict[str, Any] = {}
 
-    def start_response(status: str, headers: list[tuple[str, str]]) -> None:
+    def start_response(status: str, headers: list[tuple[str, str]], *more: object) -> Any:
         told.update(status=int(status.split()[0]), headers=dict(headers))
 
     response = application(environ, start_response)

@@ -180,6 +180,6 @@ def locked_out(
     )
     detail = _("Wait a quarter of an hour and try again, or reset your password.")
     page = "shop/account/locked_out.html"
-    locked = refusals.message_page(request, answer, detail, template=page)
+    locked = refusals.message_page(request, answer, detail, page)
     locked["Retry-After"] = str(int(settings.AXES_COOLOFF_TIME.total_seconds()))
     return locked
