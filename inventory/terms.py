@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
+from inventory.crowds import Remembered
 from inventory.errors import NotOpen, ProductNotFound
 from inventory.ledger import PurchaseRequest
 from inventory.models import Product
@@ -53,31 +54,10 @@ class SaleTerms:
         )
 
 
-@dataclass(slots=True)
-class _Known:
-    terms: SaleTerms
-    renew_at: float
-    stale_at: float
-
-
-_known: dict[str, _Known] = {}
-
-
-def fresh_terms(slug: str) -> SaleTerms | None:
-    """
-    The terms this process knows, or None where they are to be read.
-
-    In a crowd one caller is sent to read them before they are stale, and the others go on
-    with what is known: a thousand buyers do not ask the database at once each second.
-    """
-    known = _known.get(slug)
-    now = time.monotonic()
-    if known is None or now >= known.stale_at:
-        return None
-    if now >= known.renew_at:
-        known.renew_at = known.stale_at
-        return None
-    return known.terms
+_known: Remembered[str, SaleTerms] = Remembered()
+forget = _known.forget
+fresh_terms = _known.fresh
+"""The terms of a slug that this process knows, or None where the caller is to read them."""
 
 
 def sale_terms(slug: str) -> SaleTerms:
@@ -87,11 +67,14 @@ def sale_terms(slug: str) -> SaleTerms:
 
 def read_terms(slug: str) -> SaleTerms:
     """Read a product's settings and keep them. Raises ProductNotFound."""
-    read_at = time.monotonic()
+    return _known.read(slug, partial(_read, slug), renew_s=RENEW_AFTER_S, stale_s=TERMS_CACHE_S)
+
+
+def _read(slug: str) -> SaleTerms:
     product = Product.objects.filter(slug=slug).first()
     if product is None or product.slug != slug:  # MariaDB finds “lamp” for “LAMP”
         raise ProductNotFound(slug=slug)
-    terms = SaleTerms(
+    return SaleTerms(
         product_id=product.pk,
         price=product.price,
         limit=product.limit_per_buyer,
@@ -102,10 +85,3 @@ def read_terms(slug: str) -> SaleTerms:
         opens_at=product.opens_at,
         closes_at=product.closes_at,
     )
-    _known[slug] = _Known(terms, read_at + RENEW_AFTER_S, read_at + TERMS_CACHE_S)
-    return terms
-
-
-def forget() -> None:
-    """Read everything anew from here on."""
-    _known.clear()

@@ -25,9 +25,12 @@ def normal_address(address: str) -> str:
     """
     local, _at, domain = address.rpartition("@")
     try:
-        return f"{local}@{domain.encode('idna').decode()}".lower()
+        spelled = f"{local}@{domain.encode('idna').decode()}".lower()
     except UnicodeError as error:
         raise ValidationError(_("Enter a valid email address.")) from error
+    if len(spelled) > LONGEST_NAME:
+        raise ValidationError(_("Enter a valid email address."))
+    return spelled
 
 
 def is_known(address: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import socket
 import threading
 import time
@@ -41,7 +42,10 @@ class WholeBodyMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Read the body, if there is one."""
+        """Read the body, if there is one; refuse fields that are not written in UTF-8."""
+        if request.encoding is not None and codecs.lookup(request.encoding).name != "utf-8":
+            request.encoding = "utf-8"
+            return message_page(request, ENCODED, gettext("Send everything in UTF-8."))
         if request.META.get("CONTENT_LENGTH") or "HTTP_TRANSFER_ENCODING" in request.META:
             refused = _refusal(request)
             if refused is not None:

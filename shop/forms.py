@@ -38,16 +38,25 @@ def read_wish(request: HttpRequest) -> Wish:
 
     Raises InvalidPurchase, naming the field.
     """
-    if request.content_type not in FORM_TYPES or not _is_whole(request):
-        raise InvalidPurchase(field="body", problem=_("Send the purchase as form fields."))
-    if request.META.get("QUERY_STRING"):
-        _check_address(request)
+    _check_body(request)
+    _check_address(request, FIELDS)
     sent = _only(request, "quantity")
     quantity = "1" if sent is None else sent
     if not DIGITS.fullmatch(quantity) or not 1 <= int(quantity) <= MAX_QUANTITY:
         problem = _("Quantity must be between 1 and %(most)s.") % {"most": MAX_QUANTITY}
         raise InvalidPurchase(field="quantity", problem=problem)
     return Wish(int(quantity), _read_key(request))
+
+
+def check_form(request: HttpRequest, *fields: str) -> None:
+    """
+    Refuse a body that is no form, and these fields in the address; no body at all will do.
+
+    Raises InvalidPurchase: what was sent there would be overlooked.
+    """
+    if request.body:
+        _check_body(request)
+    _check_address(request, fields)
 
 
 def read_uuid(request: HttpRequest, field: str) -> uuid.UUID:
@@ -91,8 +100,15 @@ def _only(request: HttpRequest, name: str) -> str | None:
     return sent[0] if sent else None
 
 
-def _check_address(request: HttpRequest) -> None:
+def _check_body(request: HttpRequest) -> None:
+    if request.content_type not in FORM_TYPES or not _is_whole(request):
+        raise InvalidPurchase(field="body", problem=_("Send the purchase as form fields."))
+
+
+def _check_address(request: HttpRequest, fields: tuple[str, ...]) -> None:
     """Refuse fields in the address, which would otherwise be overlooked."""
-    for name in FIELDS:
+    if not request.META.get("QUERY_STRING"):
+        return
+    for name in fields:
         if name in request.GET:
             raise InvalidPurchase(field=name, problem=_("Send the purchase as form fields."))

@@ -130,13 +130,18 @@ def with_retry_header(response: HttpResponse, answer: Answer) -> HttpResponse:
 
 
 def message_page(
-    request: HttpRequest, answer: Answer, detail: str, **facts: object
+    request: HttpRequest,
+    answer: Answer,
+    detail: str,
+    template: str = "shop/message.html",
+    /,
+    **facts: object,
 ) -> HttpResponse:
     """Say it as JSON or as a plain page of its own."""
     if wants_json(request):
         return problem(answer, detail, **facts)
     context = {"answer": answer, "detail": detail}
-    response = render(request, "shop/message.html", context, status=answer.status)
+    response = render(request, template, context, status=answer.status)
     return with_retry_header(response, answer)
 
 

@@ -23,6 +23,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from inventory import purchases
 from inventory.threads import NoThreadFree, in_thread
 from shop import bodies
+from shop.media_types import TolerantASGIRequest
 from shop.refusals import crowded
 
 PAGE_WAIT_S = 10.0
@@ -42,6 +43,8 @@ class BoundedHandler(ASGIHandler):
     in one of the threads, or on the event loop as a greenlet that waits for the view, where
     whatever would block refuses to run.
     """
+
+    request_class = TolerantASGIRequest
 
     def __init__(self) -> None:
         BaseHandler.__init__(self)

@@ -6,7 +6,7 @@ import pytest
 from pytest_django import DjangoAssertNumQueries
 
 from conftest import MakeProduct
-from inventory import terms
+from inventory import crowds, terms
 from inventory.errors import ProductNotFound
 from inventory.models import Product
 
@@ -26,7 +26,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(terms, "time", clock)
+    monkeypatch.setattr(crowds, "time", clock)
     return clock
 
 

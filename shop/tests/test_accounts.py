@@ -274,6 +274,7 @@ def test_five_failures_lock_a_name_from_one_address(client: Client, ada: User, n
     assert locked.status_code == 429
     assert locked["Retry-After"] == "900"
     assert "Wait a quarter of an hour" in text_of(locked)
+    assert f'<a href="{RESET}"' in text_of(locked)
     assert "Last Unit" in text_of(locked)
     assert sign_in(client, name).status_code == 429, "the right password neither"
     assert not Session.objects.exists()

@@ -904,12 +904,34 @@ def test_sells_nothing_for_a_body_that_is_no_form(
     assert_nothing_sold()
 
 
-@pytest.mark.parametrize("method", ["get", "head", "put", "patch", "delete"])
-def test_buys_by_post_only(client: Client, make_product: MakeProduct, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("get", JSON),
+        ("head", JSON),
+        *((method, headers) for method in ("put", "patch", "delete") for headers in (JSON, {})),
+    ],
+)
+def test_buys_by_post_only(
+    client: Client, make_product: MakeProduct, method: str, headers: dict[str, str]
+) -> None:
+    make_product()
+
+    response = getattr(client, method)("/products/lamp/buy/?quantity=1", headers=headers)
+
+    assert response.status_code == 405
+    assert response["Allow"] == "POST"
+    assert_nothing_sold()
+
+
+@pytest.mark.parametrize("method", ["get", "head"])
+def test_takes_a_browser_that_only_looks_there_to_the_product(
+    client: Client, make_product: MakeProduct, method: str
+) -> None:
     make_product()
 
     response = getattr(client, method)("/products/lamp/buy/?quantity=1")
 
-    assert response.status_code == 405
-    assert response["Allow"] == "POST"
+    assert (response.status_code, response["Location"]) == (303, "/products/lamp/")
+    assert "Accept" in response["Vary"]
     assert_nothing_sold()

@@ -13,6 +13,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from conftest import Buy, MakeProduct
+from inventory import crowds
 from inventory.models import Product, Stock
 from shop import live_stock
 
@@ -38,7 +39,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(live_stock, "time", clock)
+    monkeypatch.setattr(crowds, "time", clock)
     return clock
 
 

@@ -203,6 +203,41 @@ def test_a_client_that_stalls_is_given_up(shop: RealShop, product: Product, sent
     assert_shop_is_well(shop, product)
 
 
+POSTED = [
+    "/account/sign-in/",
+    "/account/sign-up/",
+    "/account/password/",
+    "/account/reset/",
+    f"/orders/{uuid.UUID(int=0)}/pay/",
+    f"/orders/{uuid.UUID(int=0)}/cancel/",
+    "/payments/simulated/confirm/",
+    "/i18n/setlang/",
+]
+"""As many as the shop has threads."""
+
+
+def test_no_address_waits_longer_for_a_body_nor_asks_the_database_meanwhile(
+    shop: RealShop, product: Product
+) -> None:
+    headers = {**shop.visit(product.slug), "Content-Length": "12"}
+    time.sleep(0.05)
+    started = time.monotonic()
+
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(shop)) for _ in POSTED]
+        for wire, path in zip(wires, POSTED, strict=True):
+            wire.begin(path, headers)
+            wire.write(b"a=1")
+        if connection.vendor == "mysql":
+            time.sleep(BODY_WAIT_S / 2)
+            assert idle_s() > time.monotonic() - started
+        answers = [wire.answer() for wire in wires]
+
+    assert [answer.status for answer in answers] == [400] * len(POSTED)
+    assert all('"code": "incomplete"' in answer.text for answer in answers)
+    assert time.monotonic() - started < BODY_WAIT_S + SOON_S
+
+
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "in chunks"])
 def test_a_client_that_sends_a_byte_now_and_then_is_given_up_as_soon(
     shop: RealShop, product: Product, chunked: bool

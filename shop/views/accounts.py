@@ -179,6 +179,7 @@ def locked_out(
         status=429, code="too_many_attempts", title=_("Too many attempts to sign in")
     )
     detail = _("Wait a quarter of an hour and try again, or reset your password.")
-    locked = refusals.message_page(request, answer, detail)
+    page = "shop/account/locked_out.html"
+    locked = refusals.message_page(request, answer, detail, page)
     locked["Retry-After"] = str(int(settings.AXES_COOLOFF_TIME.total_seconds()))
     return locked

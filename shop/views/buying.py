@@ -6,10 +6,11 @@ import uuid
 from contextlib import suppress
 from http import HTTPStatus
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
-from django.views.decorators.http import require_POST, require_safe
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.http import require_safe
 
 from inventory.errors import InvalidPurchase, InventoryError, TicketNotFound
 from inventory.ledger import ACCEPTED, Receipt
@@ -27,10 +28,11 @@ from shop.views.products import show_product
 PAGE_WAIT_S = 3.0
 
 
-@require_POST
 @identified
 def buy(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
     """Buy; answer with the order, or with why not."""
+    if request.method != "POST":
+        return _not_bought(request, slug)
     try:
         wish = read_wish(request)
     except InvalidPurchase as error:
@@ -44,10 +46,11 @@ def buy(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
     return response
 
 
-@require_POST
 @aidentified
 async def abuy(request: HttpRequest, buyer: str, slug: str) -> HttpResponse:
     """See buy()."""
+    if request.method != "POST":
+        return _not_bought(request, slug)
     try:
         wish = read_wish(request)
     except InvalidPurchase as error:
@@ -127,6 +130,16 @@ def _sold(request: HttpRequest, slug: str, receipt: Receipt) -> HttpResponse:
         response["Location"] = address
     if receipt.replayed:
         response["Idempotent-Replayed"] = "true"
+    return response
+
+
+def _not_bought(request: HttpRequest, slug: str) -> HttpResponse:
+    """Take a browser that only looks here, say after going back, to the product."""
+    if request.method not in ("GET", "HEAD") or refusals.wants_json(request):
+        return HttpResponseNotAllowed(["POST"])
+    page = reverse("product", args=[slug])
+    response = HttpResponse(status=HTTPStatus.SEE_OTHER, headers={"Location": page})
+    patch_vary_headers(response, ["Accept"])
     return response
 
 

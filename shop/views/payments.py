@@ -16,7 +16,7 @@ from inventory.errors import HoldOver, InvalidPurchase, InventoryError, NotHeld
 from inventory.models import Order, Payment
 from shop import refusals
 from shop.buyers import identified
-from shop.forms import read_uuid
+from shop.forms import check_form, read_uuid
 from shop.payments import PROVIDER, Asked, Confirmation, Provider, simulated
 from shop.sentences import sentence
 from shop.views.orders import find_order, refund_due, show_order
@@ -28,6 +28,7 @@ def pay(request: HttpRequest, buyer: str, reference: uuid.UUID) -> HttpResponse:
     """Pay for the buyer's own held order at once, or on the provider's page (`at=provider`)."""
     order = find_order(request, buyer, reference)
     try:
+        check_form(request, "payment", "at")
         asked = _asked(request, order)
         if order.state == Order.Status.PAID:
             return _to_the_order(request, buyer, reference)
@@ -47,6 +48,7 @@ def cancel(request: HttpRequest, buyer: str, reference: uuid.UUID) -> HttpRespon
     """Call off the buyer's own held order."""
     order = find_order(request, buyer, reference)
     try:
+        check_form(request)
         holds.cancel(reference=reference, buyer=order.buyer)
     except InventoryError as error:
         return _refused(request, buyer, reference, error)
