@@ -58,6 +58,8 @@
     return all.length ? Math.max(...all) : undefined;
   }
 
+  const moment = (at) => new Date(at * 1000).toISOString().slice(0, 19).replace("T", " ");
+
   function draw(canvas) {
     const chart = JSON.parse(document.getElementById(canvas.dataset.chart).textContent);
     const dark = isDark();
@@ -65,6 +67,9 @@
     const grid = { color: dark ? "#444444" : "#dddddd" };
     const axis = (title) => ({ title: { display: true, text: title, color: ink }, ticks: { color: ink }, grid });
     const x = { ...axis(chart.x), ...(chart.kind === "bars" ? {} : { type: chart.log_x ? "logarithmic" : "linear" }) };
+    if (chart.times) {
+      x.ticks = { ...x.ticks, maxTicksLimit: 6, maxRotation: 0, callback: (at) => moment(at).slice(0, -3) };
+    }
     Chart.getChart(canvas)?.destroy();
     new Chart(canvas, {
       type: chart.kind === "bars" ? "bar" : "line",
@@ -80,7 +85,7 @@
         plugins: {
           legend: { display: chart.series.length > 1, labels: { color: ink } },
           spreads: { ink },
-          tooltip: { callbacks: { afterLabel: ({ dataset: set, dataIndex }) => set.marks?.[dataIndex] || "" } },
+          tooltip: { callbacks: { ...(chart.times ? { title: ([point]) => moment(point.parsed.x) } : {}), afterLabel: ({ dataset: set, dataIndex }) => set.marks?.[dataIndex] || "" } },
         },
       },
       plugins: [spreads],
