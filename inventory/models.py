@@ -207,7 +207,7 @@ class Payment(models.Model):
 
     class Status(models.TextChoices):
         CONFIRMED = "confirmed", _("Confirmed")
-        REFUND_DUE = "refund_due", _("Refund due")
+        REFUND_DUE = "refund_due", _("Refund Due")
 
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="payments")
     provider = models.CharField(max_length=32)

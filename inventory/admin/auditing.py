@@ -18,7 +18,7 @@ from inventory.models import Movement, Product
 from inventory.retries import outage_as
 
 MOST_MOVEMENTS = 20_000
-"""About a second's work; `manage.py audit_stock` compares all."""
+"""A second or two of work; `manage.py audit_stock` compares all."""
 MOST_FINDINGS = 100
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 
+from inventory.admin.key_pages import in_index_order
 from inventory.admin.pages import names_of
 from inventory.models import Movement
 
@@ -29,33 +30,36 @@ COLUMNS = (
     "actor_name",
     "order",
 )
+READ = (*COLUMNS[:-2], "order_id")
 
 Row = dict[str, Any]
 
 
-def as_csv(rows: QuerySet[Movement], *, name: str) -> StreamingHttpResponse:
+def as_csv(rows: QuerySet[Movement], within: dict[str, Any], *, name: str) -> StreamingHttpResponse:
     """Answer with CSV; text that would be a formula gets an apostrophe, numbers stay."""
     writer = csv.writer(_Line())
 
-    def lines() -> Iterator[str]:
+    def parts() -> Iterator[str]:
         yield BYTE_ORDER_MARK + writer.writerow(COLUMNS)
-        for row in _rows(rows):
-            yield writer.writerow([_harmless(value) for value in row.values()])
+        for chunk in _chunks(rows, within):
+            yield "".join(writer.writerow(map(_harmless, row.values())) for row in chunk)
 
-    return _file(lines(), f"{name}.csv", "text/csv; charset=utf-8")
+    return _file(parts(), f"{name}.csv", "text/csv; charset=utf-8")
 
 
-def as_json(rows: QuerySet[Movement], *, name: str) -> StreamingHttpResponse:
+def as_json(
+    rows: QuerySet[Movement], within: dict[str, Any], *, name: str
+) -> StreamingHttpResponse:
     """Answer with a JSON array."""
 
-    def lines() -> Iterator[str]:
-        before = "["
-        for row in _rows(rows):
-            yield f"{before}\n{json.dumps(row, ensure_ascii=False)}"
-            before = ","
-        yield "[]\n" if before == "[" else "\n]\n"
+    def parts() -> Iterator[str]:
+        before = "[\n"
+        for chunk in _chunks(rows, within):
+            yield before + ",\n".join(json.dumps(row, ensure_ascii=False) for row in chunk)
+            before = ",\n"
+        yield "[]\n" if before == "[\n" else "\n]\n"
 
-    return _file(lines(), f"{name}.json", "application/json")
+    return _file(parts(), f"{name}.json", "application/json")
 
 
 FORMS: dict[str, Callable[..., StreamingHttpResponse]] = {"csv": as_csv, "json": as_json}
@@ -68,31 +72,23 @@ class _Line:
         return text
 
 
-def _rows(rows: QuerySet[Movement]) -> Iterator[Row]:
+def _chunks(rows: QuerySet[Movement], within: dict[str, Any]) -> Iterator[list[Row]]:
+    """Read on from the last version each time; a chunk is never empty."""
     version = -1
     while True:
-        chunk = list(rows.filter(version__gt=version).order_by("version")[:CHUNK])
-        names = names_of(movement.actor for movement in chunk)
-        for movement in chunk:
-            yield _row(movement, names)
-        if len(chunk) < CHUNK:
+        some = in_index_order(rows.filter(version__gt=version), within, ("version",))
+        chunk = list(some.values_list(*READ)[:CHUNK])
+        if not chunk:
             return
-        version = chunk[-1].version
+        names = names_of({line[READ.index("actor")] for line in chunk})
+        yield [_row(line, names) for line in chunk]
+        version = chunk[-1][0]
 
 
-def _row(movement: Movement, names: dict[str, str]) -> Row:
-    values = (
-        movement.version,
-        movement.created_at.isoformat(),
-        movement.kind,
-        movement.delta,
-        movement.available_after,
-        movement.reason,
-        movement.actor,
-        names.get(movement.actor, ""),
-        str(movement.order_id or ""),
-    )
-    return dict(zip(COLUMNS, values, strict=True))
+def _row(line: tuple[Any, ...], names: dict[str, str]) -> Row:
+    version, created_at, kind, delta, after, reason, actor, order = line
+    values = (version, created_at.isoformat(), kind, delta, after, reason, actor)
+    return dict(zip(COLUMNS, (*values, names.get(actor, ""), str(order or "")), strict=True))
 
 
 def _harmless(value: int | str) -> int | str:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
+from django.db import connection
 from django.db.models import Field, Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
@@ -28,15 +29,37 @@ class KeyPage(Generic[M]):
     older: str | None
 
 
+def in_index_order(
+    rows: QuerySet[M], within: Mapping[str, Any], order: tuple[str, ...]
+) -> QuerySet[M]:
+    """
+    Select the rows that are `within` these values, as an index over them and `order` has them.
+
+    For an equality MariaDB may read that index from its very end, and leave out what comes
+    before the page. A range of one value makes it begin at the page.
+    """
+    if connection.vendor != "mysql":
+        return rows.filter(**within).order_by(*order)
+    sign = "-" if order[0].startswith("-") else ""
+    ranges = {f"{name}__{end}": value for name, value in within.items() for end in ("gte", "lte")}
+    return rows.filter(**ranges).order_by(*(f"{sign}{name}" for name in within), *order)
+
+
 def key_page(
-    request: HttpRequest, rows: QuerySet[M], *order: str, size: int = ROWS_ON_A_PAGE
+    request: HttpRequest,
+    rows: QuerySet[M],
+    *order: str,
+    within: Mapping[str, Any] | None = None,
+    size: int = ROWS_ON_A_PAGE,
 ) -> KeyPage[M]:
     """
     Read the page that the address asks for (`older_than`, `newer_than`: a row's key).
 
-    `order` names one or two columns, together unique, that an index serves; no rows are
-    skipped or counted. A key that is none leads to the first page, with a message.
+    `order` names one or two columns, together unique, that an index serves after the columns
+    of `within`; no rows are skipped or counted. A key that is none leads to the first page,
+    with a message.
     """
+    within = within or {}
     try:
         backwards, key = _asked(rows.model, order, request.GET)
     except (ValueError, OverflowError, ValidationError):
@@ -44,14 +67,15 @@ def key_page(
         backwards, key = False, None
     if backwards and key is not None:
         turned = tuple(_turned(column) for column in order)
-        found = list(rows.filter(_after(turned, key)).order_by(*turned)[: size + 1])
+        newer = in_index_order(rows.filter(_after(turned, key)), within, turned)
+        found = list(newer[: size + 1])
         if len(found) > size:
             shown = found[size - 1 :: -1]
             return KeyPage(rows=shown, newer=_key(shown[0], order), older=_key(shown[-1], order))
         key = None
     if key is not None:
         rows = rows.filter(_after(order, key))
-    found = list(rows.order_by(*order)[: size + 1])
+    found = list(in_index_order(rows, within, order)[: size + 1])
     shown = found[:size]
     return KeyPage(
         rows=shown,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
+from typing import Any
 
 from django import forms
 from django.contrib import admin
@@ -55,14 +56,16 @@ class LedgerFilter(forms.Form):
         if since and until and until < since:
             self.add_error("until", _("The last day is before the first."))
 
-    def chosen(self, product: Product) -> QuerySet[Movement]:
-        """Select the product's movements, in a way that (product, kind, version) serves."""
-        rows = Movement.objects.filter(product_id=product.pk)
+    def within(self, product: Product) -> dict[str, Any]:
+        """The columns before the version in the index that serves the selection."""
+        kind = self.cleaned_data.get("kind")
+        return {"product_id": product.pk, **({"kind": kind} if kind else {})}
+
+    def rows(self, product: Product) -> QuerySet[Movement]:
+        """What is to be left out of them, by the day."""
         if not self.is_valid():
-            return rows.none()
-        if self.cleaned_data["kind"]:
-            rows = rows.filter(kind=self.cleaned_data["kind"])
-        return _on_days(rows, product, self.cleaned_data["since"], self.cleaned_data["until"])
+            return Movement.objects.none()
+        return _on_days(product, self.cleaned_data["since"], self.cleaned_data["until"])
 
 
 def ledger_page(
@@ -72,7 +75,8 @@ def ledger_page(
     require(request, "inventory.view_movement")
     product = find_product(product_id)
     chosen = LedgerFilter(request.GET)
-    page = key_page(request, chosen.chosen(product), "-version")
+    rows = chosen.rows(product)
+    page = key_page(request, rows, "-version", within=chosen.within(product))
     context = page_context(
         model_admin,
         request,
@@ -96,8 +100,8 @@ def ledger_export(
     chosen = LedgerFilter(request.GET)
     if not chosen.is_valid():
         return ledger_page(model_admin, request, product_id)
-    rows = chosen.chosen(product).filter(version__lte=count_of(product).version)
-    return exports.FORMS[form](rows, name=f"ledger-{product.slug}")
+    rows = chosen.rows(product).filter(version__lte=count_of(product).version)
+    return exports.FORMS[form](rows, chosen.within(product), name=f"ledger-{product.slug}")
 
 
 def with_names(rows: list[Movement]) -> list[tuple[Movement, str]]:
@@ -106,9 +110,8 @@ def with_names(rows: list[Movement]) -> list[tuple[Movement, str]]:
     return [(row, names.get(row.actor, row.actor)) for row in rows]
 
 
-def _on_days(
-    rows: QuerySet[Movement], product: Product, since: date | None, until: date | None
-) -> QuerySet[Movement]:
+def _on_days(product: Product, since: date | None, until: date | None) -> QuerySet[Movement]:
+    rows = Movement.objects.all()
     begin = _midnight(since) if since else None
     end = _midnight(until) + timedelta(days=1) if until else None
     if begin or end:
@@ -133,15 +136,10 @@ def _versions_between(
     sample = Movement.objects.filter(
         product_id=product.pk, version__in=range(step, top + 1, step)
     ).order_by("version")
-    first, last = 0, top
     moments = list(sample.values_list("version", "created_at"))
-    if begin:
-        before = [v for v, at in moments if at < begin - CLOCKS_DIFFER]
-        first = max(before, default=0)
-    if end:
-        after = [v for v, at in moments if at >= end + CLOCKS_DIFFER]
-        last = min(after, default=top)
-    return first, last
+    since = [v for v, at in moments if begin is None or at >= begin - CLOCKS_DIFFER]
+    until = [v for v, at in moments if end is None or at < end + CLOCKS_DIFFER]
+    return min(since, default=top) - step, max(until, default=0) + step
 
 
 def _midnight(day: date) -> datetime:

@@ -162,13 +162,7 @@ def _events(
         what = _("Payment: %(status)s") % {"status": payment.get_status_display()}
         events.append(Event(at=payment.created_at, what=what, detail=detail))
     if order.expires_at is not None and order.status not in CALLED_OFF:
-        over = order.state == Order.Status.EXPIRED
-        what = (
-            _("Time to pay was over; its units wait to be given back")
-            if over
-            else _("Held until then")
-        )
-        events.append(Event(at=order.expires_at, what=what))
+        events.append(Event(at=order.expires_at, what=_at_the_end_of_the_hold(order)))
     return sorted(events, key=lambda event: event.at)
 
 

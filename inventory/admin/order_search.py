@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass, field
 from typing import Any
 
 from django import forms
 from django.contrib.auth import get_user_model
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from inventory.clock import DatabaseNow
@@ -24,13 +25,21 @@ STATES = [
     (OVERDUE, _("Expired, units not given back yet")),
 ]
 NEWEST_FIRST = ("-created_at", "reference")
-NEWEST_FIRST_OF_ONE = ("-created_at", "-reference")
-"""As (product, created_at) and (status, created_at) are read backwards."""
-LAST_TO_EXPIRE_FIRST = ("-expires_at", "-reference")
+BACKWARDS = ("-created_at", "-reference")
+"""The newest first of one product or state: its index is read from its end."""
+LAST_TO_EXPIRE = ("-expires_at", "-reference")
 BY_BUYER = ("buyer", "key")
+OF_MOST_ORDERS = (Order.Status.CONFIRMED, Order.Status.PAID)
+"""Found soon among a product's orders; the others sooner among those of their state."""
 
-Columns = tuple[str, ...]
-Found = tuple[QuerySet[Order], Columns]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Orders, and the index that has them in order: the columns `within`, then those of `order`."""
+
+    rows: QuerySet[Order]
+    order: tuple[str, ...] = NEWEST_FIRST
+    within: dict[str, Any] = field(default_factory=dict)
 
 
 class OrderSearch(forms.Form):
@@ -57,44 +66,45 @@ class OrderSearch(forms.Form):
         choices.choices = [("", _("Every product")), *named]
 
     def found(self) -> Found:
-        """The orders, and the order of columns in which an index has them."""
+        """Look for the orders; each question is a range of an index."""
         orders: QuerySet[Order] = Order.objects.with_state()
-        order: Columns = NEWEST_FIRST
         if not self.is_valid():
-            return orders.none(), order
-        if self.cleaned_data["product"] is not None:
-            orders = orders.filter(product_id=self.cleaned_data["product"])
-            order = NEWEST_FIRST_OF_ONE
-        if self.cleaned_data["status"]:
-            orders, order = _in_state(orders, self.cleaned_data["status"])
-        if self.cleaned_data["q"]:
-            orders, order = _matching(orders, self.cleaned_data["q"], order)
-        return orders, order
+            return Found(rows=orders.none())
+        text, state = self.cleaned_data["q"], self.cleaned_data["status"]
+        product = self.cleaned_data["product"]
+        of_product = {} if product is None else {"product_id": product}
+        orders = orders.filter(_in_time(state))
+        status = {"status": Order.Status.HELD if state == OVERDUE else state} if state else {}
+        if text:
+            return _matching(orders.filter(**of_product, **status), text)
+        if state in (OVERDUE, Order.Status.HELD):
+            return Found(rows=orders.filter(**of_product), order=LAST_TO_EXPIRE, within=status)
+        if of_product and state in ("", *OF_MOST_ORDERS):
+            return Found(rows=orders.filter(**status), order=BACKWARDS, within=of_product)
+        if status:
+            return Found(rows=orders.filter(**of_product), order=BACKWARDS, within=status)
+        return Found(rows=orders)
 
 
-def _in_state(orders: QuerySet[Order], state: str) -> Found:
+def _in_time(state: str) -> Q:
     """Of held orders the database's clock says whether their time is over."""
     if state == OVERDUE:
-        overdue = orders.filter(status=Order.Status.HELD, expires_at__lte=DatabaseNow())
-        return overdue, LAST_TO_EXPIRE_FIRST
-    orders = orders.filter(status=state)
-    if state == Order.Status.HELD:
-        return orders.filter(expires_at__gt=DatabaseNow()), LAST_TO_EXPIRE_FIRST
-    return orders, NEWEST_FIRST_OF_ONE
+        return Q(expires_at__lte=DatabaseNow())
+    return Q(expires_at__gt=DatabaseNow()) if state == Order.Status.HELD else Q()
 
 
-def _matching(orders: QuerySet[Order], text: str, order: Columns) -> Found:
+def _matching(orders: QuerySet[Order], text: str) -> Found:
     reference = _uuid(text)
     if reference is not None:
-        return orders.filter(reference=reference), order
+        return Found(rows=orders.filter(reference=reference))
     kind, _colon, rest = text.partition(":")
     if kind == "user" or (kind == "guest" and _uuid(rest)):
-        return orders.filter(buyer=text), order
+        return Found(rows=orders.filter(buyer=text))
     if kind == "guest":
-        return orders.filter(buyer__istartswith=text), BY_BUYER
+        return Found(rows=orders.filter(buyer__istartswith=text), order=BY_BUYER)
     user = get_user_model()
     member = user._default_manager.filter(**{user.USERNAME_FIELD: text}).first()
-    return orders.filter(buyer=f"user:{member.pk}") if member else orders.none(), order
+    return Found(rows=orders.filter(buyer=f"user:{member.pk}") if member else orders.none())
 
 
 def _uuid(text: str) -> uuid.UUID | None:

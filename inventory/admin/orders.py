@@ -38,8 +38,8 @@ class OrderAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         products = dict(Product.objects.values_list("pk", "name"))
         search = OrderSearch(request.GET, products=products)
-        found, order = search.found()
-        page = key_page(request, found, *order)
+        found = search.found()
+        page = key_page(request, found.rows, *found.order, within=found.within)
         names = names_of(order.buyer for order in page.rows)
         rows = [
             (order, products.get(order.product_id), names.get(order.buyer, order.buyer))

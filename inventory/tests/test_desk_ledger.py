@@ -308,12 +308,12 @@ class TestExport:
         buy(product)
 
         answer = operator.get(address("product_ledger_csv", product.pk))
-        lines = []
-        for line in answer.streaming_content:
-            lines.append(line)
+        parts = []
+        for part in answer.streaming_content:
+            parts.append(part)
             buy(product)
 
-        assert len(lines) == 1 + 3
+        assert len(parts) == 1 + 3
 
     def test_begins_before_it_has_read_all(
         self, operator: Client, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
@@ -329,7 +329,7 @@ class TestExport:
         next(content)
         Movement.objects.filter(product=product, version__gt=10).delete()
 
-        assert len(list(content)) == 9
+        assert list(content) == []
 
 
 @pytest.mark.parametrize("name", ["ledger", "ledger_csv", "ledger_json"])

@@ -210,8 +210,9 @@ class TestPages:
         page: str | None = first
         last = first
         while page is not None:
+            last = page
             down += shown(operator, page)
-            page, last = link(operator, page, "next"), page
+            page = link(operator, page, "next")
             bought(buy, product, buyer="guest:!")
         up = shown(operator, last)
         back = link(operator, last, "prev")
@@ -253,8 +254,9 @@ class TestOrderPage:
 
         page = " ".join(text_of(operator.get(address("order_change", order.pk))).split())
 
-        told = ["Ordered", "Sale", "Payment: Refund due", "Cancellation"]
-        assert re.findall(r"<strong>([^<]*)</strong>", page) == told
+        told = ["Ordered", "Sale", "Payment: Refund Due", "Cancellation"]
+        timeline = page.partition('class="timeline"')[2]
+        assert re.findall(r"<strong>([^<]*)</strong>", timeline) == told
         assert "-2 → 8 · version 2" in page
         assert "+2 → 10 · version 3 · ada · <q>a call to the hotline</q>" in page
         assert "A refund is due: € 25.00 (bank" in page

@@ -41,9 +41,9 @@ def come_as_operator(page: Page, address: str = OPERATOR) -> User:
     return user
 
 
-def sold_product(shop: Shop, user: User, **fields: object) -> Product:
+def sold_product(shop: Shop, user: User) -> Product:
     """A product with a history: bought, restocked, corrected, given back."""
-    product = shop.offer(units=60, price="149.00", **fields)
+    product = shop.offer(units=60, price="149.00")
     for number in range(14):
         buy(product, quantity=1 + number % 3)
     for kind, delta in ((Movement.Kind.RESTOCK, 40), (Movement.Kind.CORRECTION, -2)):
