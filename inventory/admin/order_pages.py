@@ -17,8 +17,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from inventory import holds
-from inventory.adjustments import MAX_REASON_LENGTH
 from inventory.admin.pages import actor_of, names_of, page_context, require
+from inventory.admin.stock_forms import ReasonField
 from inventory.errors import HoldOver, InventoryError, StockBusy
 from inventory.holds import CALLED_OFF
 from inventory.models import Movement, Order, Payment
@@ -48,11 +48,7 @@ class Event:
 class CancelForm(forms.Form):
     """Why an order is cancelled."""
 
-    reason = forms.CharField(
-        label=gettext_lazy("Reason"),
-        max_length=MAX_REASON_LENGTH,
-        help_text=gettext_lazy("Kept in the ledger with your name."),
-    )
+    reason = ReasonField(help_text=gettext_lazy("Kept in the ledger with your name."))
 
 
 def order_page(model_admin: admin.ModelAdmin, request: HttpRequest, reference: str) -> HttpResponse:

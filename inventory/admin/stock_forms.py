@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from inventory.adjustments import MAX_REASON_LENGTH, MAX_UNITS
 from inventory.models import Movement
+
+
+class ReasonField(forms.CharField):
+    """Why stock is changed or an order cancelled, as long as the ledger keeps it."""
+
+    def __init__(self, **options: Any) -> None:
+        wide = forms.TextInput(attrs={"class": "vTextField"})
+        super().__init__(label=_("Reason"), max_length=MAX_REASON_LENGTH, widget=wide, **options)
 
 
 class AdjustmentForm(forms.Form):
@@ -16,7 +26,7 @@ class AdjustmentForm(forms.Form):
         label=_("Change by"),
         min_value=-MAX_UNITS,
         max_value=MAX_UNITS,
-        help_text=_("Units: +20 adds, -3 takes away. Sales go on meanwhile."),
+        help_text=_("Units: +20 adds, -3 takes away."),
     )
     kind = forms.ChoiceField(
         label=_("Kind"),
@@ -25,14 +35,14 @@ class AdjustmentForm(forms.Form):
             (Movement.Kind.CORRECTION, _("Correction: the count was wrong")),
         ],
     )
-    reason = forms.CharField(label=_("Reason"), max_length=MAX_REASON_LENGTH)
+    reason = ReasonField()
 
 
 class ResetForm(forms.Form):
     """Units to be available afterwards, and why."""
 
     units = forms.IntegerField(label=_("Reset to"), min_value=0, max_value=MAX_UNITS)
-    reason = forms.CharField(label=_("Reason"), max_length=MAX_REASON_LENGTH)
+    reason = ReasonField()
 
 
 class BulkResetForm(ResetForm):
