@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
 from pytest_django import Settings
 
@@ -52,6 +53,13 @@ def versions_on(answer: Answer) -> list[int]:
 def link(answer: Answer, rel: str) -> str | None:
     found = re.search(rf'href="([^"]*)" rel="{rel}"', text_of(answer))
     return found[1] if found else None
+
+
+def rows_read() -> int:
+    """Rows that this connection has read so far."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
+        return sum(int(count) for _name, count in cursor.fetchall())
 
 
 def correct(product: Product, *, actor: str = "test", reason: str = "counted") -> Movement:
@@ -101,6 +109,20 @@ class TestPages:
         last = queries_of(operator, f"{where}?older_than=40")
 
         assert first == last <= MOST_QUERIES
+
+    @pytest.mark.mariadb
+    def test_begin_in_the_middle_of_an_index_without_reading_up_to_there(
+        self, operator: Client, make_product: MakeProduct
+    ) -> None:
+        product = make_product(units=10_000)
+        long_history(product, sales=5_000)
+        where = address("product_ledger", product.pk)
+        operator.get(where)
+
+        for key in ("?older_than=2500", "?newer_than=2500"):
+            before = rows_read()
+            assert len(versions_on(operator.get(where + key))) == ROWS_ON_A_PAGE
+            assert rows_read() - before < 3 * ROWS_ON_A_PAGE, key
 
     @pytest.mark.parametrize("key", ["", "x", "1,2", "-", "1.5", "9" * 5000])
     def test_that_are_none_lead_to_the_first_with_a_message(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
 from pytest_django import Settings
 
@@ -176,8 +177,7 @@ class TestProductPage:
 
 
 def on_sqlite() -> bool:
-    from django.db import connection
-
+    """Whether each kind of movement is asked for apart, as SQLite needs it."""
     return connection.vendor == "sqlite"
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from inventory import adjustments, holds
@@ -74,6 +76,9 @@ def open_product(page: Page, product: Product, name: str = "change") -> None:
 def desk_product(shop: Shop, page: Page) -> None:
     """A product's stock, its history and its settings."""
     product = sold_product(shop, come_as_operator(page))
+    for movement in Movement.objects.filter(product=product):
+        at = timezone.now() - timedelta(minutes=7 * (30 - movement.version))
+        Movement.objects.filter(pk=movement.pk).update(created_at=at)
     open_product(page, product)
     expect(page.locator("canvas")).to_be_visible()
 
