@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 Number = int | float
@@ -42,6 +43,8 @@ class Chart:
     labels: Sequence[Number | str]
     series: Sequence[Series]
     log_x: bool = False
+    times: bool = False
+    """Labels are moments, in seconds since 1970; people read them in UTC."""
 
     def data(self) -> dict[str, Any]:
         """All that the browser needs."""
@@ -51,6 +54,7 @@ class Chart:
             "y": self.y,
             "labels": list(self.labels),
             "log_x": self.log_x,
+            "times": self.times,
             "series": [
                 {
                     "name": series.name,
@@ -69,9 +73,14 @@ class Chart:
     def rows(self) -> list[list[str]]:
         """Its numbers, a line for each label."""
         return [
-            [str(label), *(_cell(series, at) for series in self.series)]
+            [self._told(label), *(_cell(series, at) for series in self.series)]
             for at, label in enumerate(self.labels)
         ]
+
+    def _told(self, label: Number | str) -> str:
+        if not self.times:
+            return str(label)
+        return f"{datetime.fromtimestamp(float(label), UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _cell(series: Series, at: int) -> str:

@@ -135,3 +135,12 @@ class StrategyUnavailable(InventoryError):
 
 class AdjustmentRefused(InventoryError):
     """A restock, correction or reset was not made; nothing changed."""
+
+
+class StockMoved(AdjustmentRefused):
+    """The stock was written since whoever adjusts it had looked; nothing changed."""
+
+    def __init__(self, *, seen_version: int, version: int) -> None:
+        self.seen_version = seen_version
+        self.version = version
+        super().__init__(_("The stock moved since you looked. Nothing was changed."))

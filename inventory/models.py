@@ -11,6 +11,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from inventory.clock import DatabaseNow
 
@@ -153,11 +154,11 @@ class Order(models.Model):
     """One buyer's purchase; found again by its key forever."""
 
     class Status(models.TextChoices):
-        CONFIRMED = "confirmed"
-        HELD = "held"
-        PAID = "paid"
-        CANCELLED = "cancelled"
-        EXPIRED = "expired"
+        CONFIRMED = "confirmed", _("Confirmed")
+        HELD = "held", _("Held")
+        PAID = "paid", _("Paid")
+        CANCELLED = "cancelled", _("Cancelled")
+        EXPIRED = "expired", _("Expired")
 
     reference = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     product = models.ForeignKey(
@@ -208,8 +209,8 @@ class Payment(models.Model):
     """A provider's confirmation that an order was paid; found again by its reference there."""
 
     class Status(models.TextChoices):
-        CONFIRMED = "confirmed"
-        REFUND_DUE = "refund_due"
+        CONFIRMED = "confirmed", _("Confirmed")
+        REFUND_DUE = "refund_due", _("Refund Due")
 
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="payments")
     provider = models.CharField(max_length=32)
@@ -234,12 +235,12 @@ class Movement(models.Model):
     """One ledger row per write of a stock row: never changed, never deleted."""
 
     class Kind(models.TextChoices):
-        SALE = "sale"
-        RESTOCK = "restock"
-        CORRECTION = "correction"
-        RESET = "reset"
-        CANCELLATION = "cancellation"
-        EXPIRY = "expiry"
+        SALE = "sale", _("Sale")
+        RESTOCK = "restock", _("Restock")
+        CORRECTION = "correction", _("Correction")
+        RESET = "reset", _("Reset")
+        CANCELLATION = "cancellation", _("Cancellation")
+        EXPIRY = "expiry", _("Expiry")
 
     product = models.ForeignKey(
         Product, on_delete=models.PROTECT, related_name="movements", db_index=False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
 from tempfile import SpooledTemporaryFile
@@ -15,7 +15,7 @@ from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
 from django.core.handlers.base import BaseHandler
 from django.core.signals import request_started
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve, set_script_prefix
 from sqlalchemy.util import await_only, greenlet_spawn
@@ -94,7 +94,7 @@ class BoundedHandler(ASGIHandler):
         request_started.send(sender=type(self), scope=request.scope)
         response = self.get_response(request)
         if response.streaming:
-            response = _in_one_piece(response)
+            response = _read_here(response)
         response.close()
         return response
 
@@ -124,13 +124,28 @@ def _is_for_the_loop(request: ASGIRequest) -> bool:
         return False
 
 
-def _in_one_piece(response: Any) -> HttpResponse:
-    """Read a file here and now: the event loop must not."""
-    whole = HttpResponse(b"".join(response), status=HTTPStatus(response.status_code))
+def _read_here(response: Any) -> HttpResponseBase:
+    """Read a file here and now, onto the disk if it is long: the event loop must not wait."""
+    read = SpooledTemporaryFile(settings.MAX_BODY_BYTES)  # noqa: SIM115  # see _pieces
+    read.writelines(response)
+    is_long = read.tell() > settings.MAX_BODY_BYTES
+    read.seek(0)
+    status = HTTPStatus(response.status_code)
+    whole = (
+        StreamingHttpResponse(_pieces(read), status=status)
+        if is_long
+        else HttpResponse(read.read(), status=status)
+    )
     whole.headers = response.headers
     whole.cookies = response.cookies
     response.close()
     return whole
+
+
+async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
+    with file:
+        while piece := file.read(settings.MAX_BODY_BYTES):
+            yield piece
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -107,7 +107,7 @@ class Visitor:
                 reply.status = message["status"]
                 reply.headers = [(k.decode(), v.decode()) for k, v in message["headers"]]
             else:
-                reply.body += message["body"]
+                reply.body += message.get("body", b"")
 
         await self.application(scope, receive, send)
         for name, value in reply.headers:

@@ -23,7 +23,8 @@
       stepped: chart.kind === "steps" ? "before" : false,
       borderDash: DASHES[Math.floor(at / colours.length) % DASHES.length],
       borderWidth: 2,
-      pointRadius: (point) => (series.marks?.[point.dataIndex] ? 4 : chart.labels.length > 60 ? 0 : 2),
+      pointStyle: (point) => (series.marks?.[point.dataIndex] ? "rectRot" : "circle"),
+      pointRadius: (point) => (series.marks?.[point.dataIndex] ? 7 : chart.labels.length > 60 ? 0 : 2),
     };
   }
 
@@ -58,6 +59,15 @@
     return all.length ? Math.max(...all) : undefined;
   }
 
+  const moment = (at) => new Date(at * 1000).toISOString().slice(0, 19).replace("T", " ");
+  const DAY_S = 86400;
+
+  // As short as it can be said on an axis that spans so many seconds.
+  function tick(at, span) {
+    if (span > 4 * DAY_S) return moment(at).slice(0, 10);
+    return span > 600 ? moment(at).slice(5, 16) : moment(at).slice(11);
+  }
+
   function draw(canvas) {
     const chart = JSON.parse(document.getElementById(canvas.dataset.chart).textContent);
     const dark = isDark();
@@ -65,6 +75,10 @@
     const grid = { color: dark ? "#444444" : "#dddddd" };
     const axis = (title) => ({ title: { display: true, text: title, color: ink }, ticks: { color: ink }, grid });
     const x = { ...axis(chart.x), ...(chart.kind === "bars" ? {} : { type: chart.log_x ? "logarithmic" : "linear" }) };
+    if (chart.times) {
+      const span = chart.labels.at(-1) - chart.labels[0];
+      x.ticks = { ...x.ticks, maxTicksLimit: 6, maxRotation: 0, callback: (at) => tick(at, span) };
+    }
     Chart.getChart(canvas)?.destroy();
     new Chart(canvas, {
       type: chart.kind === "bars" ? "bar" : "line",
@@ -80,7 +94,7 @@
         plugins: {
           legend: { display: chart.series.length > 1, labels: { color: ink } },
           spreads: { ink },
-          tooltip: { callbacks: { afterLabel: ({ dataset: set, dataIndex }) => set.marks?.[dataIndex] || "" } },
+          tooltip: { callbacks: { ...(chart.times ? { title: ([point]) => moment(point.parsed.x) } : {}), afterLabel: ({ dataset: set, dataIndex }) => set.marks?.[dataIndex] || "" } },
         },
       },
       plugins: [spreads],

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection
 from playwright.sync_api import BrowserContext, Page, expect
 from pytest_django import Settings
 
@@ -100,8 +103,25 @@ def _fresh_counters(own_redis: OwnRedis, settings: Settings) -> None:
 
 
 @pytest.fixture
+def same_content_types(transactional_db: None, content_types: dict[tuple[str, str], int]) -> None:
+    """Give the content types, made anew after each test, the numbers that the server remembers."""
+    with connection.constraint_checks_disabled():
+        for row in ContentType.objects.all():
+            number = content_types.setdefault(row.natural_key(), row.pk)
+            ContentType.objects.filter(pk=row.pk).update(id=number)
+            Permission.objects.filter(content_type_id=row.pk).update(content_type_id=number)
+    ContentType.objects.clear_cache()
+
+
+@pytest.fixture(scope="session")
+def content_types() -> dict[tuple[str, str], int]:
+    """The numbers of the content types when the server was started."""
+    return {}
+
+
+@pytest.fixture
 def shop(
-    transactional_db: None, server: Server, own_redis: OwnRedis, make_product: MakeProduct
+    same_content_types: None, server: Server, own_redis: OwnRedis, make_product: MakeProduct
 ) -> Iterator[Shop]:
     """The shop, without products and mails; fails the test if the server met an exception."""
     shutil.rmtree(server.mails, ignore_errors=True)
