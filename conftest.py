@@ -133,10 +133,10 @@ def drain(product: Product) -> None:
 
 @pytest.fixture(autouse=True)
 def _fresh_counters() -> None:
-    """Forget counters and waiting rooms of the test before: product ids come again."""
+    """Forget counters, waiting rooms and refusals of the test before: product ids come again."""
     if "locks" in settings.CACHES:
         redis = get_redis_connection("locks")
-        for pattern in ("counter:*", "queue:*"):
+        for pattern in ("counter:*", "queue:*", "refusals:*"):
             for key in redis.scan_iter(pattern, count=1000):
                 redis.delete(key)
 
