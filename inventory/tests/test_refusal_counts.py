@@ -7,7 +7,9 @@ import os
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -131,7 +133,11 @@ async def nothing_found(_request: object) -> None:
 
 
 def buy_somehow(kind: str, product: Product) -> None:
-    wish = {"quantity": 1, "buyer": f"guest:{uuid.uuid4().hex}", "key": uuid.uuid4()}
+    wish: dict[str, Any] = {
+        "quantity": 1,
+        "buyer": f"guest:{uuid.uuid4().hex}",
+        "key": uuid.uuid4(),
+    }
     if kind == "purchase":
         purchase(slug=product.slug, **wish)
     else:
@@ -180,7 +186,7 @@ def test_a_thread_adds_up_what_gathered_and_the_buyer_asks_redis_nothing(
     asked_by: set[str] = set()
     add = refusal_counts._add
 
-    def watched(found: object) -> None:
+    def watched(found: Counter[tuple[int, str]]) -> None:
         asked_by.add(threading.current_thread().name)
         add(found)
 

@@ -12,7 +12,6 @@ from django.conf import settings as shop_settings
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 from django_otp.oath import TOTP
@@ -55,7 +54,7 @@ def wrong_code(device: TOTPDevice) -> str:
     return next(code for code in ("000000", "111111", "222222", "333333") if code not in near)
 
 
-def log_in(client: Client, code: str, *, password: str = PASSWORD) -> HttpResponse:
+def log_in(client: Client, code: str, *, password: str = PASSWORD) -> Any:
     fields = {"username": "operator", "password": password, "otp_token": code, "next": "/admin/"}
     return client.post(LOGIN, fields)
 
