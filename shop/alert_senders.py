@@ -63,9 +63,22 @@ def remember(alerts: Iterable[Alert], *, unknown: Collection[Kind] = ()) -> None
 
 
 def deliver_due() -> int:
-    """Send what is due, each notice by one sender; how many were sent. Never raises for one."""
+    """
+    Send what is due, each notice by one sender; how many were sent. Never raises for one.
+
+    A channel that fails is left alone until the next round, and does not hold up the other.
+    """
     due = AlertNotice.objects.filter(due_at__lte=timezone.now()).select_related("product")
-    return sum(_deliver(notice) for notice in due.order_by("due_at")[:BATCH])
+    failed: set[str] = set()
+    sent = 0
+    for notice in due.order_by("due_at")[:BATCH]:
+        if notice.channel in failed or not _claim_notice(notice):
+            continue
+        if _is_sent(notice):
+            sent += 1
+        else:
+            failed.add(notice.channel)
+    return sent
 
 
 def audit_one(figures: Figures) -> None:
@@ -141,20 +154,21 @@ def _announce(event: AlertNotice.Event, state: AlertState, text: str, now: datet
     )
 
 
-def _deliver(notice: AlertNotice) -> bool:
+def _claim_notice(notice: AlertNotice) -> bool:
     now = timezone.now()
     attempts = notice.attempts + 1
-    mine = AlertNotice.objects.filter(pk=notice.pk)
     due_at = None if attempts >= MOST_ATTEMPTS else now + FIRST_PAUSE * 2 ** (attempts - 1)
-    same = mine.filter(attempts=notice.attempts, due_at__lte=now)
-    if same.update(attempts=attempts, due_at=due_at) != 1:
-        return False
+    same = AlertNotice.objects.filter(pk=notice.pk, attempts=notice.attempts, due_at__lte=now)
+    return same.update(attempts=attempts, due_at=due_at) == 1
+
+
+def _is_sent(notice: AlertNotice) -> bool:
     try:
         _send(notice)
     except Exception as error:  # each mail backend and each receiver has errors of its own
         logger.warning("Alert %s was not told by %s: %r", notice.pk, notice.channel, error)
         return False
-    mine.update(sent_at=timezone.now(), due_at=None)
+    AlertNotice.objects.filter(pk=notice.pk).update(sent_at=timezone.now(), due_at=None)
     return True
 
 

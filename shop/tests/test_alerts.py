@@ -443,6 +443,19 @@ def test_any_answer_but_yes_is_tried_again_with_the_same_id(
     assert AlertNotice.objects.get().sent_at is not None
 
 
+def test_a_receiver_that_fails_is_asked_once_in_a_round(
+    make_product: MakeProduct, receiver: Receiver, settings: Settings
+) -> None:
+    receiver.status = 500
+    settings.ALERT_EMAILS = [OPERATOR]
+    take(make_product(units=20), 20)
+
+    look_and_tell()
+
+    assert len(receiver.got) == 1
+    assert len(mail.outbox) == 2
+
+
 def test_a_receiver_that_says_nothing_does_not_keep_the_mails(
     make_product: MakeProduct, receiver: Receiver, settings: Settings
 ) -> None:

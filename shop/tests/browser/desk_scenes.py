@@ -49,7 +49,7 @@ def desk(shop: Shop, page: Page) -> None:
     stool = shop.offer(name="Oak stool", units=8, strategy="redis_counter")
     take(stool.pk, 8)
     refused(stool.pk, sold_out=41, busy=2)
-    found = [{"code": "writes_differ", "text": "26 ≠ 27."}]
+    found = [{"code": "writes_differ", "text": "Version 26 is followed by 28."}]
     ProductAudit.objects.create(
         product=kettle, begun_at=now, finished_at=now, findings=found, findings_total=1
     )
