@@ -35,15 +35,14 @@ from inventory.tests.servers import OwnRedis
 
 pytestmark = [pytest.mark.redis, pytest.mark.django_db(transaction=True)]
 WAIT_S = 10
+START = Tally._start
+"""What starts the thread, which tests have not unless they say so: see conftest.py."""
 
 
 @pytest.fixture
-def tally(monkeypatch: pytest.MonkeyPatch) -> Tally:
-    """A tally whose notes are added to Redis when the test says so."""
-    tally = Tally()
-    monkeypatch.setattr(tally, "_start", lambda: None)
-    monkeypatch.setattr(refusal_counts, "_tally", tally)
-    return tally
+def tally() -> Tally:
+    """This process's tally, whose notes are added to Redis when the test says so."""
+    return refusal_counts._tally
 
 
 def refused_by(product: Product, tally: Tally) -> dict[str, int]:
@@ -182,7 +181,7 @@ def test_a_thread_adds_up_what_gathered_and_the_buyer_asks_redis_nothing(
     """Real tally, real thread; the buyer's own thread never comes to Redis."""
     product = make_product()
     monkeypatch.setattr(refusal_counts, "GATHER_S", 0.05)
-    monkeypatch.setattr(refusal_counts, "_tally", Tally())
+    monkeypatch.setattr(Tally, "_start", START)
     asked_by: set[str] = set()
     add = refusal_counts._add
 
@@ -269,7 +268,7 @@ def test_an_event_loop_is_not_held_up_by_a_redis_that_hangs(
 ) -> None:
     product = make_product()
     monkeypatch.setattr(refusal_counts, "GATHER_S", 0.0)
-    monkeypatch.setattr(refusal_counts, "_tally", Tally())
+    monkeypatch.setattr(Tally, "_start", START)
     assert settings.REDIS_TIMEOUT_S > 0.1
     own_redis.hang()
 

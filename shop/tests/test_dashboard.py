@@ -18,7 +18,6 @@ from conftest import Buy, MakeProduct
 from inventory import refusal_counts
 from inventory.errors import SoldOut
 from inventory.purchases import purchase
-from inventory.refusal_counts import Tally
 from inventory.tests.servers import OwnRedis
 from shop.models import ProductAudit
 from shop.roles import VIEWER, make_roles
@@ -95,17 +94,12 @@ def test_the_figures_alone_are_a_fragment_and_not_kept(
 
 
 @pytest.mark.redis
-def test_says_why_buyers_were_refused(
-    viewer: Client, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tally = Tally()
-    monkeypatch.setattr(tally, "_start", lambda: None)
-    monkeypatch.setattr(refusal_counts, "_tally", tally)
+def test_says_why_buyers_were_refused(viewer: Client, make_product: MakeProduct) -> None:
     product = make_product(units=0)
     for _ in range(3):
         with pytest.raises(SoldOut):
             purchase(slug=product.slug, quantity=1, buyer="guest:1", key=uuid.uuid4())
-    tally.add_up()
+    refusal_counts._tally.add_up()
 
     assert "3 sold out: 3" in text(viewer.get(FIGURES).content)
 
