@@ -12,6 +12,7 @@ from inventory.models import Product
 from inventory.overview import Figures, ProductFigures, read_figures
 from inventory.strategies import STRATEGIES
 from shop.alerts import Alert, Kind, alerts_in, last_audits
+from shop.models import ProductAudit
 
 REASONS = {
     "sold_out": _("sold out"),
@@ -32,10 +33,11 @@ GRAVE = {Kind.AUDIT, Kind.COUNTER_DRIFT, Kind.CONSUMER_LAG}
 def shown_figures() -> dict[str, Any]:
     """Read the figures and make them the context of shop/desk/figures.html."""
     figures = read_figures()
-    alerts = alerts_in(figures, last_audits())
+    audits = last_audits()
+    alerts = alerts_in(figures, audits)
     return {
         "figures": figures,
-        "lines": [_line(line, figures) for line in figures.products],
+        "lines": [_line(line, figures, audits.get(line.product.pk)) for line in figures.products],
         "alerts": [
             {"alert": alert, "is_grave": alert.kind in GRAVE} for alert in _without_doubles(alerts)
         ],
@@ -49,7 +51,7 @@ def _without_doubles(alerts: list[Alert]) -> list[Alert]:
     return [a for a in alerts if a.kind != Kind.LOW_STOCK or a.product.pk not in sold_out]
 
 
-def _line(line: ProductFigures, figures: Figures) -> dict[str, Any]:
+def _line(line: ProductFigures, figures: Figures, audit: ProductAudit | None) -> dict[str, Any]:
     strategy = STRATEGIES.get(line.product.strategy)
     refusals = line.refusals or {}
     return {
@@ -60,6 +62,7 @@ def _line(line: ProductFigures, figures: Figures) -> dict[str, Any]:
         "strategy": strategy.label if strategy else line.product.strategy,
         "refused": sum(refusals.values()),
         "refusals": [(word, refusals[name]) for name, word in REASONS.items() if name in refusals],
+        "audited_at": audit.finished_at if audit else None,
         "expires_in_s": _seconds_until(line.next_expiry_at, figures.taken_at),
     }
 

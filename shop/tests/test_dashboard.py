@@ -55,6 +55,18 @@ def test_says_how_each_sale_stands(viewer: Client, make_product: MakeProduct, bu
     assert "No alerts." in page
 
 
+def test_says_when_the_books_were_last_found_to_agree(
+    viewer: Client, make_product: MakeProduct
+) -> None:
+    product = make_product()
+    assert "audited" not in text(viewer.get(FIGURES).content)
+
+    now = timezone.now()
+    ProductAudit.objects.create(product=product, begun_at=now, finished_at=now)
+
+    assert f"audited {now:%Y-%m-%d %H:%M}" in text(viewer.get(FIGURES).content)
+
+
 def test_the_list_of_apps_stays_below(viewer: Client, make_product: MakeProduct) -> None:
     make_product()
 
