@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hmac
 import json
+import signal
+import subprocess
+import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,9 +16,11 @@ from datetime import timedelta
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as shop_settings
 from django.core import mail
 from django.core.mail.backends.locmem import EmailBackend
 from django.core.management import CommandError, call_command
@@ -30,7 +36,7 @@ from inventory.overview import read_figures
 from inventory.purchases import purchase
 from inventory.queues import Queue
 from inventory.tests.races import Crowd
-from inventory.tests.servers import OwnRedis
+from inventory.tests.servers import OwnRedis, child_environment
 from shop import alert_senders
 from shop.alert_senders import CALM, MOST_ATTEMPTS, deliver_due, look_and_tell, remember
 from shop.alerts import FROM_REDIS, Alert, Kind, alerts_in, last_audits, unknown_in
@@ -39,6 +45,7 @@ from shop.tests.test_settings import STRONG_KEY, last_line_of_refusal, run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 OPERATOR = "operator@example.org"
+WAIT_S = 30
 SECRET = "a secret of at least thirty-two characters"
 
 
@@ -510,6 +517,33 @@ def test_the_command_says_how_many_it_sent(make_product: MakeProduct) -> None:
     assert out.getvalue() == "2 notices sent.\n"
     with pytest.raises(CommandError):
         call_command("send_alerts", watch=0)
+
+
+def test_a_watching_process_tells_by_itself_and_ends_when_it_is_asked_to(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    product = make_product(units=20)
+    environment = {
+        **child_environment(),
+        "EMAIL_URL": f"filemail:///{tmp_path}",
+        "ALERT_EMAILS": OPERATOR,
+    }
+    command = [sys.executable, "manage.py", "send_alerts", "--watch", "0.1"]
+    process = subprocess.Popen(command, cwd=shop_settings.BASE_DIR, env=environment)
+    try:
+        take(product, 17)
+        deadline = time.monotonic() + WAIT_S
+        while not AlertNotice.objects.exclude(sent_at=None).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+    [told] = tmp_path.iterdir()
+    assert "Few units left" in told.read_text()
 
 
 def test_nothing_is_told_in_a_purchases_transaction(make_product: MakeProduct) -> None:
