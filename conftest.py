@@ -16,7 +16,7 @@ from django.db import connection
 from django_redis import get_redis_connection
 from pytest_django import Settings
 
-from inventory import adjustments, counter, purchases, terms
+from inventory import adjustments, counter, purchases, refusal_counts, terms
 from inventory.consumer import Consumer
 from inventory.ledger import ACCEPTED, Receipt
 from inventory.models import Movement, Product
@@ -50,6 +50,13 @@ def _fresh_memory() -> None:
     units_left.forget()
     rate_limits._breaker.answered()
     waiting_room._breaker.answered()
+
+
+@pytest.fixture(autouse=True)
+def _refusals_stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no thread add refusals to Redis a second later, in the middle of another test."""
+    monkeypatch.setattr(refusal_counts.Tally, "_start", lambda tally: None)
+    monkeypatch.setattr(refusal_counts, "_tally", refusal_counts.Tally())
 
 
 @pytest.fixture(autouse=True)
@@ -133,10 +140,10 @@ def drain(product: Product) -> None:
 
 @pytest.fixture(autouse=True)
 def _fresh_counters() -> None:
-    """Forget counters and waiting rooms of the test before: product ids come again."""
+    """Forget counters, waiting rooms and refusals of the test before: product ids come again."""
     if "locks" in settings.CACHES:
         redis = get_redis_connection("locks")
-        for pattern in ("counter:*", "queue:*"):
+        for pattern in ("counter:*", "queue:*", "refusals:*"):
             for key in redis.scan_iter(pattern, count=1000):
                 redis.delete(key)
 

@@ -157,13 +157,13 @@ def settle(product_id: int, settlements: Sequence[Settlement]) -> None:
         tickets.append(_ticket(product_id, entry.reference))
         arguments += [entry.id, entry.epoch, entry.quantity, entry.buyer]
         arguments += [settlement.state, int(settlement.units_return)]
-    _run("settle", keys=[*_keys(product_id), *tickets], arguments=arguments)
+    _run("settle", keys=[*keys_of(product_id), *tickets], arguments=arguments)
 
 
 def count(product_id: int) -> Count:
     """Read the counter as it is; what is no counter reads as nothing."""
     try:
-        fields = _redis().hmget(_keys(product_id)[0], "left", "pending", "epoch")
+        fields = _redis().hmget(keys_of(product_id)[0], "left", "pending", "epoch")
     except ResponseError:
         return Count()
     left, pending, epoch = (field.decode(errors=ANY_BYTES) if field else "" for field in fields)
@@ -179,7 +179,7 @@ def heal(product_id: int, *, seen: Count, available: int, version: int) -> bool:
     """
     as_seen = [text.encode(errors=ANY_BYTES) for text in (seen.left, seen.pending, seen.epoch)]
     arguments = [*as_seen, available, version, uuid.uuid4().hex]
-    return bool(_run("heal", keys=_keys(product_id), arguments=arguments))
+    return bool(_run("heal", keys=keys_of(product_id), arguments=arguments))
 
 
 def shift(product_id: int, units: int, *, version: int, bought_by: str = "") -> None:
@@ -191,7 +191,7 @@ def shift(product_id: int, units: int, *, version: int, bought_by: str = "") -> 
     if "locks" not in settings.CACHES:
         return
     try:
-        _run("shift", keys=_keys(product_id)[:2], arguments=[units, version, bought_by])
+        _run("shift", keys=keys_of(product_id)[:2], arguments=[units, version, bought_by])
     except RedisError as error:
         logger.warning("The counter of product %s missed %+d units: %s", product_id, units, error)
 
@@ -199,7 +199,7 @@ def shift(product_id: int, units: int, *, version: int, bought_by: str = "") -> 
 def on_their_way(product_id: int) -> int:
     """How many accepted purchases of a product no consumer has settled yet."""
     try:
-        length: int = _redis().xlen(_keys(product_id)[2])
+        length: int = _redis().xlen(keys_of(product_id)[2])
     except ResponseError:
         return 0
     return length
@@ -218,7 +218,7 @@ def units_pending(product_id: int) -> int:
 
 def take_entries(product_id: int, *, consumer: str, most: int) -> list[Entry]:
     """Take new entries off the stream for this consumer, the oldest first."""
-    stream = _keys(product_id)[2]
+    stream = keys_of(product_id)[2]
     found = _redis().xreadgroup(CONSUMERS, consumer, {stream: ">"}, count=most)
     lines = [line for stream_lines in _values(found) for line in stream_lines]
     return _entries(product_id, lines)
@@ -226,14 +226,14 @@ def take_entries(product_id: int, *, consumer: str, most: int) -> list[Entry]:
 
 def take_over(product_id: int, *, consumer: str, idle_ms: int, most: int) -> list[Entry]:
     """Take entries that another consumer took `idle_ms` ago and never settled."""
-    stream = _keys(product_id)[2]
+    stream = keys_of(product_id)[2]
     answer = _redis().xautoclaim(stream, CONSUMERS, consumer, idle_ms, count=most)
     return _entries(product_id, answer[1])
 
 
 def open_queue(product_id: int) -> None:
     """Make the stream and its consumer group where they are missing."""
-    _run("open", keys=_keys(product_id)[2:], arguments=[CONSUMERS])
+    _run("open", keys=keys_of(product_id)[2:], arguments=[CONSUMERS])
 
 
 def _values(found: Any) -> Iterable[Any]:
@@ -254,7 +254,7 @@ def _entries(product_id: int, lines: Iterable[Any]) -> list[Entry]:
             logger.exception(
                 "Entry %s of product %s is no purchase: %s", line_id, product_id, fields
             )
-            stream = _keys(product_id)[2]
+            stream = keys_of(product_id)[2]
             _redis().pipeline().xack(stream, CONSUMERS, line_id).xdel(stream, line_id).execute()
     return entries
 
@@ -284,11 +284,12 @@ def _asked(
     """The keys and arguments of lua/accept.lua."""
     reference = reference_for(product_id=product_id, buyer=buyer, key=key)
     arguments = [quantity, buyer, key.hex, reference.hex, unit_price, limit or "", TICKET_TTL_S]
-    keys = [*_keys(product_id), _ticket(product_id, reference)]
+    keys = [*keys_of(product_id), _ticket(product_id, reference)]
     return keys, [str(argument) for argument in arguments]
 
 
-def _keys(product_id: int) -> list[str]:
+def keys_of(product_id: int) -> list[str]:
+    """Name a product's counter, its units by buyer, and its stream."""
     tag = f"counter:{{{product_id}}}"
     return [tag, f"{tag}:bought", f"{tag}:stream"]
 

@@ -21,6 +21,7 @@ from inventory.errors import (
     StrategyUnavailable,
 )
 from inventory.ledger import PurchaseRequest, Receipt
+from inventory.refusal_counts import counted
 from inventory.retries import afind_receipt, find_receipt, outage_as
 from inventory.sold_out import SoldOutMemory
 from inventory.strategies.base import Strategy
@@ -54,14 +55,8 @@ def purchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt
     check_quantity(quantity)
     terms = terms_of(slug)
     request = terms.request(quantity=quantity, buyer=buyer, key=key)
-    try:
-        terms.check_open(timezone.now())
-        return _sell(_strategy_for(terms), request)
-    except (Refusal, StockBusy, StrategyUnavailable):
-        earlier = find_receipt(request)
-        if earlier is None:
-            raise
-        return earlier
+    with counted(terms.product_id):
+        return _purchase(terms, request)
 
 
 async def apurchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> Receipt:
@@ -73,17 +68,8 @@ async def apurchase(*, slug: str, quantity: int, buyer: str, key: uuid.UUID) -> 
     check_quantity(quantity)
     terms = await aterms_of(slug)
     request = terms.request(quantity=quantity, buyer=buyer, key=key)
-    try:
-        terms.check_open(timezone.now())
-        strategy = _strategy_for(terms)
-        if not strategy.has_asell:
-            return await _in_thread(purchase, slug=slug, quantity=quantity, buyer=buyer, key=key)
-        return await _asell(strategy, request)
-    except (Refusal, StockBusy, StrategyUnavailable):
-        earlier = await afind_receipt(request)
-        if earlier is None:
-            raise
-        return earlier
+    with counted(terms.product_id):
+        return await _apurchase(terms, request)
 
 
 def terms_of(slug: str) -> SaleTerms:
@@ -110,6 +96,32 @@ def check_quantity(quantity: int) -> None:
     if not 1 <= quantity <= MAX_QUANTITY:
         problem = _("Quantity must be between 1 and %(most)s.") % {"most": MAX_QUANTITY}
         raise InvalidPurchase(field="quantity", problem=problem)
+
+
+def _purchase(terms: SaleTerms, request: PurchaseRequest) -> Receipt:
+    try:
+        terms.check_open(timezone.now())
+        return _sell(_strategy_for(terms), request)
+    except (Refusal, StockBusy, StrategyUnavailable):
+        earlier = find_receipt(request)
+        if earlier is None:
+            raise
+        return earlier
+
+
+async def _apurchase(terms: SaleTerms, request: PurchaseRequest) -> Receipt:
+    """See _purchase()."""
+    try:
+        terms.check_open(timezone.now())
+        strategy = _strategy_for(terms)
+        if not strategy.has_asell:
+            return await _in_thread(_purchase, terms, request)
+        return await _asell(strategy, request)
+    except (Refusal, StockBusy, StrategyUnavailable):
+        earlier = await afind_receipt(request)
+        if earlier is None:
+            raise
+        return earlier
 
 
 def _sell(strategy: Strategy, request: PurchaseRequest) -> Receipt:

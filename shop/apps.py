@@ -1,6 +1,7 @@
 from importlib import import_module
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
+from django.contrib import admin
 from django.contrib.admin.apps import AdminConfig
 
 
@@ -18,3 +19,8 @@ class DeskConfig(AdminConfig):
     """Django's admin, with the operator's desk as its first page."""
 
     default_site = "shop.desk.OperatorSite"
+
+    def ready(self) -> None:
+        """Leave the secrets of second factors out of the desk: see add_second_factor."""
+        super().ready()
+        admin.site.unregister(apps.get_model("otp_totp", "TOTPDevice"))

@@ -59,6 +59,8 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "axes",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
     "django_htmx",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
@@ -73,6 +75,7 @@ MIDDLEWARE = [
     "shop.bodies.WholeBodyMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "shop.refusals.DatabaseOutageMiddleware",
@@ -99,6 +102,7 @@ TEMPLATES = [
     }
 ]
 
+SHORTEST_SECRET = 32
 LOCK_WAIT_S = 3
 SQLITE_URL = f"sqlite:///{BASE_DIR / 'var' / 'shop.sqlite3'}"
 DATABASE_URL = env.str("DATABASE_URL", default="") or SQLITE_URL
@@ -227,6 +231,29 @@ EMAIL_TIMEOUT = 5
 DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="") or "Last Unit <shop@localhost>"
 SITE_URL = (env.str("SITE_URL", default="") or "http://localhost:8000").rstrip("/")
 """Where mails that no request asked for say that the shop is."""
+
+ALERT_LOW_STOCK_UNITS = env.int("ALERT_LOW_STOCK_UNITS", default=10)
+ALERT_LAG_S = env.float("ALERT_LAG_S", default=10)
+ALERT_LAG_ENTRIES = env.int("ALERT_LAG_ENTRIES", default=1000)
+"""Accepted purchases that wait for a consumer: so old, or so many, is worth an alert."""
+ALERT_AUDIT_MINUTES = env.float("ALERT_AUDIT_MINUTES", default=15)
+"""How often `send_alerts` audits each product at most; an audit reads all of its books."""
+ALERT_EMAILS = env.list("ALERT_EMAILS", default=[])
+ALERT_WEBHOOK_URL = env.str("ALERT_WEBHOOK_URL", default="")
+ALERT_WEBHOOK_SECRET = env.str("ALERT_WEBHOOK_SECRET", default="")
+if ALERT_WEBHOOK_URL:
+    _receiver = urlsplit(ALERT_WEBHOOK_URL)
+    _here = DEBUG or _receiver.hostname in ("localhost", "127.0.0.1", "::1")
+    if _receiver.scheme != "https" and not (_receiver.scheme == "http" and _here):
+        raise ImproperlyConfigured("ALERT_WEBHOOK_URL begins with https://.")
+    if len(ALERT_WEBHOOK_SECRET) < SHORTEST_SECRET:
+        raise ImproperlyConfigured(
+            f"ALERT_WEBHOOK_SECRET has at least {SHORTEST_SECRET} characters."
+        )
+
+STAFF_SECOND_FACTOR = env.bool("STAFF_SECOND_FACTOR", default=False)
+"""Whether the operator's desk asks for a code of the phone beside the password."""
+OTP_TOTP_ISSUER = "Last Unit"
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]

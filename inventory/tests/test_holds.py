@@ -743,7 +743,7 @@ class TestCounter:
 
 
 def bought(product: Product) -> int:
-    found = counter._redis().hget(counter._keys(product.pk)[1], BUYER)
+    found = counter._redis().hget(counter.keys_of(product.pk)[1], BUYER)
     return int(found or 0)
 
 

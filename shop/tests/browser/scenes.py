@@ -9,7 +9,13 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from shop.tests.browser import member_scenes, order_scenes, stock_scenes, waiting_scenes
+from shop.tests.browser import (
+    desk_scenes,
+    member_scenes,
+    order_scenes,
+    stock_scenes,
+    waiting_scenes,
+)
 from shop.tests.browser.shop import (
     TICKET,
     Shop,
@@ -158,5 +164,6 @@ SCENES: dict[str, Scene] = {
         *member_scenes.ALL,
         *waiting_scenes.ALL,
         *stock_scenes.ALL,
+        *desk_scenes.ALL,
     )
 }
