@@ -11,8 +11,8 @@ from inventory.models import CONTROL
 from inventory.strategies import STRATEGIES
 from loadtests import tables
 from loadtests.benchmarks import BUYERS_EACH, CROWD, Benchmark
-from loadtests.comparisons import ScenarioResult
 from loadtests.environment import serving
+from loadtests.scenarios import ScenarioResult
 
 Section = tuple[str, list[str], list[list[str]]]
 """A title, a header, rows."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any, TextIO
 
+from django.utils.translation import gettext as _
+
 from loadtests.models import LoadRun
 
 HEADER = (
@@ -124,11 +126,14 @@ def no_clear_winner(results: dict[str, list[dict[str, Any]]]) -> str:
         return ""
     ranked = sorted(ranges, key=lambda name: -median(ranges[name]))
     if len(ranges[ranked[0]]) < 2:
-        return "One round: differences may be chance."
+        return _("One round: differences may be chance.")
     level = [n for n in ranked[1:] if max(ranges[n]) >= min(ranges[ranked[0]])]
+    facts = {"fastest": ranked[0], "others": ", ".join(level)}
     if not level:
-        return f"Fastest: {ranked[0]}; its slowest round beats every other's fastest."
-    return f"No significant difference between {ranked[0]} and {', '.join(level)}: rounds overlap."
+        return _("Fastest: %(fastest)s; its slowest round beats every other's fastest.") % facts
+    return (
+        _("No significant difference between %(fastest)s and %(others)s: rounds overlap.") % facts
+    )
 
 
 def _is_a_speed_of_selling(result: dict[str, Any]) -> bool:
@@ -141,8 +146,8 @@ class ProgressBar:
 
     WIDTH = 30
 
-    def __init__(self, title: str, stream: TextIO = sys.stderr) -> None:
-        self.title = title
+    def __init__(self, title: str, step: str = "", stream: TextIO = sys.stderr) -> None:
+        self.title = f"{title}, {step}:" if step else title
         self.stream = stream
 
     def __call__(self, done: int, of: int) -> None:
