@@ -21,6 +21,12 @@ def silent(beat_at: str) -> Q:
     return Q(**{f"{beat_at}__lt": DatabaseNow() - timedelta(seconds=LOST_AFTER_S)})
 
 
+def _is(condition: Q) -> Case:
+    return Case(
+        When(condition, then=Value(True)), default=Value(False), output_field=BooleanField()
+    )
+
+
 class Worker(models.Model):
     """A `run_queued_loads` that is alive, for as long as its heartbeat is fresh."""
 
@@ -51,11 +57,7 @@ class ComparisonQuerySet(models.QuerySet["Comparison"]):
     def seen(self) -> Self:
         """Tell of each in `is_lost` whether it is lost, by the database's clock."""
         lost = Q(silent("beat_at"), status=Comparison.Status.RUNNING)
-        return self.annotate(
-            is_lost=Case(
-                When(lost, then=Value(True)), default=Value(False), output_field=BooleanField()
-            )
-        )
+        return self.annotate(is_lost=_is(lost))
 
 
 class Comparison(models.Model):
@@ -114,6 +116,17 @@ class Comparison(models.Model):
         return self.state() not in (self.Status.QUEUED, self.Status.RUNNING)
 
 
+class LoadRunQuerySet(models.QuerySet["LoadRun"]):
+    def seen(self) -> Self:
+        """Tell of each in `is_lost` whether its comparison's player died, by the database."""
+        lost = Q(
+            silent("comparison__beat_at"),
+            status=LoadRun.Status.RUNNING,
+            comparison__status=Comparison.Status.RUNNING,
+        )
+        return self.annotate(is_lost=_is(lost))
+
+
 class LoadRun(models.Model):
     """One load test of one strategy, and the audit of it; history, never edited."""
 
@@ -151,6 +164,8 @@ class LoadRun(models.Model):
         null=True, help_text="Answers a second of a page that does nothing, in the same round."
     )
 
+    objects = LoadRunQuerySet.as_manager()
+
     class Meta:
         ordering = ["-id"]
         verbose_name = _("load run")
@@ -159,6 +174,11 @@ class LoadRun(models.Model):
 
     def __str__(self) -> str:
         return f"run {self.pk}: {self.strategy}, {self.units} units for {self.buyers} buyers"
+
+    def state(self) -> Status:
+        """Its status, and aborted as soon as its player is lost, if it came from `seen()`."""
+        lost = getattr(self, "is_lost", False)
+        return self.Status.ABORTED if lost else self.Status(self.status)
 
     def share_of_ceiling(self) -> float | None:
         """Its speed as a part of the ceiling's; None where either is missing."""

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from shop.tests.browser import member_scenes, order_scenes, waiting_scenes
+from shop.tests.browser import lab_scenes, member_scenes, order_scenes, waiting_scenes
 from shop.tests.browser.shop import (
     TICKET,
     Shop,
@@ -157,5 +157,6 @@ SCENES: dict[str, Scene] = {
         *order_scenes.ALL,
         *member_scenes.ALL,
         *waiting_scenes.ALL,
+        *lab_scenes.ALL,
     )
 }
