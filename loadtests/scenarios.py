@@ -134,7 +134,7 @@ class ScenarioResult:
             said = _("The control had %(units)s units for the same buyers.")
             notes.append(said % {"units": control[0]["units"]})
         for name in self.rounds:
-            if remark := STRATEGIES[name].remark():
+            if name in STRATEGIES and (remark := STRATEGIES[name].remark()):
                 notes.append(f"{name}: {remark}.")
         if any(r["generator_saturated"] for rounds in self.rounds.values() for r in rounds):
             notes.append(

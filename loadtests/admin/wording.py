@@ -9,6 +9,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from inventory.models import CONTROL
 from loadtests.comparisons import CEILING
 from loadtests.models import Comparison, LoadRun, Worker
 from loadtests.scenarios import Scenario
@@ -87,7 +88,8 @@ def story_of_comparison(comparison: Comparison, runs: list[LoadRun]) -> str:
         return _("Cancelled. Runs that had ended before are kept.")
     if state == status.FAILED:
         return _("Failed: %(why)s") % {"why": comparison.log.partition("\n")[0][:200]}
-    failed = sorted({r.strategy for r in runs if r.status == LoadRun.Status.FAILED})
+    bad = {r.strategy for r in runs if r.status == LoadRun.Status.FAILED}
+    failed = sorted(bad - {CONTROL})
     if failed:
         return _("Done. The audit failed for %(failed)s: no speed is shown for it.") % {
             "failed": ", ".join(failed)

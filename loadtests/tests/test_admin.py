@@ -71,7 +71,7 @@ def test_the_list_shows_what_was_asked_and_what_came_of_it(admin_client: Client)
 
 def test_a_failed_audit_is_said_in_the_list_without_a_speed(admin_client: Client) -> None:
     """Even if some older version had kept one."""
-    failed(sales_per_s=999.0, ceiling_per_s=1000)
+    failed(sales_per_s=6543.21, ceiling_per_s=1000)
 
     shown = text_of(admin_client.get(RUNS))
 
@@ -79,7 +79,7 @@ def test_a_failed_audit_is_said_in_the_list_without_a_speed(admin_client: Client
     assert cell("speed", "–") in shown
     assert cell("share", "–") in shown
     assert cell("oversold", "3") in shown
-    assert "999" not in shown
+    assert "6543" not in shown
 
 
 def test_the_list_says_what_was_only_accepted(admin_client: Client) -> None:
@@ -166,7 +166,7 @@ def test_a_run_of_before_there_was_a_series_is_shown_without_it(admin_client: Cl
 
 
 def test_a_failed_run_says_why_and_shows_no_speed(admin_client: Client) -> None:
-    run = failed(sales_per_s=999.0, ceiling_per_s=1000)
+    run = failed(sales_per_s=6543.21, ceiling_per_s=1000)
 
     shown = page_of(admin_client, run)
     story = shown.split('<p class="story failed">')[1].split("</p>")[0]
@@ -174,7 +174,7 @@ def test_a_failed_run_says_why_and_shows_no_speed(admin_client: Client) -> None:
     assert "✗ audit failed" in story
     assert f"The audit failed, so the run has no speed: {FINDING['text']}" in story
     assert f"<li><strong>{FINDING['code']}</strong>: {FINDING['text']}</li>" in shown
-    assert "999" not in shown
+    assert "6543" not in shown
     assert "over-time" not in shown
     assert "latency-data" not in shown
     assert "Where the time went" not in shown
@@ -262,7 +262,7 @@ def test_runs_of_other_loads_are_not_thrown_together(
 
 
 def test_a_failed_audit_is_left_out_of_the_speeds_and_named(admin_client: Client) -> None:
-    good, bad = passed(), failed(sales_per_s=999.0)
+    good, bad = passed(), failed(sales_per_s=6543.21)
 
     response = compared(admin_client, good, bad)
 
@@ -271,7 +271,7 @@ def test_a_failed_audit_is_left_out_of_the_speeds_and_named(admin_client: Client
     assert [chart.labels for chart in group.charts()] == [["optimistic"]]
     assert f'<a href="{address("change", bad.pk)}">pessimistic (run {bad.pk})</a>' in shown
     assert "Without a speed, because their audit failed" in shown
-    assert "999" not in shown
+    assert "6543" not in shown
 
 
 def test_the_control_is_judged_and_has_no_speed(admin_client: Client) -> None:
