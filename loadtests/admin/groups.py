@@ -167,9 +167,6 @@ def _throughput(key: str, place: str, groups: dict[int, Group]) -> Chart:
     lines = [
         Series(name=name, values=[results[at].speed_per_s(name) for at in counts]) for name in names
     ]
-    ceilings = [results[at].ceiling_per_s() for at in counts]
-    if any(ceilings):
-        lines.append(Series(name=_("ceiling: a page that does nothing"), values=ceilings))
     return Chart(
         key=key,
         kind="line",

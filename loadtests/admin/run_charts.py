@@ -45,9 +45,9 @@ def _over_time(run: LoadRun) -> Iterator[Chart]:
         },
         x=_("seconds since the first buyer came"),
         y=_("answers a second"),
-        labels=[round(slice_s * place, 1) for place in range(len(seen["sold"]))],
+        labels=[round(slice_s * place, 1) for place in range(len(seen["sold"]) + 1)],
         series=[
-            Series(name=names[kind], values=[_rate(count, slice_s) for count in seen[kind]])
+            Series(name=names[kind], values=[_rate(n, slice_s) for n in (*seen[kind], 0)])
             for kind in ("sold", "refused", "busy")
             if kind == "sold" or any(seen[kind])
         ],
@@ -55,6 +55,7 @@ def _over_time(run: LoadRun) -> Iterator[Chart]:
 
 
 def _rate(count: int, slice_s: float) -> float:
+    """Answers a second; 0 after the last slice, which ends the drawing where the run ended."""
     return round(count / slice_s, 2)
 
 

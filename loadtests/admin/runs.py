@@ -18,7 +18,9 @@ from django.http import (
 )
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.formats import date_format
 from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
 from inventory.admin.read_only import ReadOnlyAdmin
@@ -36,19 +38,15 @@ class LoadRunAdmin(ReadOnlyAdmin):
     """The history of load runs."""
 
     list_display = (
-        "id",
         "strategy",
-        "server",
-        "database",
-        "load",
+        "audit",
         "sold",
         "oversold",
         "speed",
         "share",
-        "audit",
-        "started_at",
+        "load",
+        "started",
     )
-    list_display_links = ("id", "strategy")
     list_filter = ("status", "strategy", "server", "database")
     list_per_page = 50
     actions = ("compare_runs",)
@@ -74,8 +72,13 @@ class LoadRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("load"))
     def load(self, run: LoadRun) -> str:
-        """Say how many came for how many units, and how."""
-        return load_of(run)
+        """Say how many came for how many units, how, and where to."""
+        return f"{load_of(run)} · {run.server} · {run.database}"
+
+    @admin.display(description=_("started at"), ordering="started_at")
+    def started(self, run: LoadRun) -> str:
+        """Show when it began, in few characters."""
+        return date_format(localtime(run.started_at), "SHORT_DATETIME_FORMAT")
 
     @admin.display(description=_("sales/s"), ordering="sales_per_s")
     def speed(self, run: LoadRun) -> str:

@@ -33,9 +33,9 @@ def story_of_run(run: LoadRun) -> str:
     """Say what came of a run, and what went wrong if something did."""
     state = run.state()
     if state == LoadRun.Status.RUNNING:
-        return _("The run is going on, or whoever played it was killed just now.")
+        return _("Its books are compared when it is over.")
     if state == LoadRun.Status.ABORTED:
-        return _("The run was interrupted before its books were compared: it says nothing.")
+        return _("It was interrupted before its books were compared: it says nothing.")
     if state == LoadRun.Status.FAILED:
         return _what_failed(run)
     facts = {
@@ -48,17 +48,11 @@ def story_of_run(run: LoadRun) -> str:
         return (
             _(
                 "Accepted and later sold: %(sold)s of %(units)s units to %(buyers)s buyers,"
-                " accepted at %(speed)s a second. The audit found nothing wrong."
+                " accepted at %(speed)s a second."
             )
             % facts
         )
-    return (
-        _(
-            "Sold %(sold)s of %(units)s units to %(buyers)s buyers, %(speed)s a second. The audit"
-            " found nothing wrong."
-        )
-        % facts
-    )
+    return _("Sold %(sold)s of %(units)s units to %(buyers)s buyers, %(speed)s a second.") % facts
 
 
 def _what_failed(run: LoadRun) -> str:
@@ -66,7 +60,7 @@ def _what_failed(run: LoadRun) -> str:
     findings = audit.get("findings", [])
     first = findings[0]["text"] if findings else _("nothing is known of why")
     more = audit.get("total", len(findings)) - 1
-    said = _("The audit failed, so the run has no speed: %(first)s") % {"first": first}
+    said = _("So the run has no speed: %(first)s") % {"first": first}
     if more > 0:
         said += " " + ngettext("%(more)s more finding.", "%(more)s more findings.", more) % {
             "more": more
@@ -83,31 +77,31 @@ def story_of_comparison(comparison: Comparison, runs: list[LoadRun]) -> str:
     if state == status.RUNNING:
         return _where_it_is(comparison, runs)
     if state == status.LOST:
-        return _("Lost: whoever played it was killed. Runs that had ended before are kept.")
+        return _("Whoever played it was killed. Runs that had ended before are kept.")
     if state == status.CANCELLED:
-        return _("Cancelled. Runs that had ended before are kept.")
+        return _("Runs that had ended before are kept.")
     if state == status.FAILED:
-        return _("Failed: %(why)s") % {"why": comparison.log.partition("\n")[0][:200]}
+        return comparison.log.partition("\n")[0][:200]
     bad = {r.strategy for r in runs if r.status == LoadRun.Status.FAILED}
     failed = sorted(bad - {CONTROL})
     if failed:
-        return _("Done. The audit failed for %(failed)s: no speed is shown for it.") % {
+        return _("The audit failed for %(failed)s: no speed is shown for it.") % {
             "failed": ", ".join(failed)
         }
-    return _("Done. Every audit was clean.")
+    return _("Every audit was clean.")
 
 
 def _why_it_waits() -> str:
     if Comparison.objects.filter(playing=True).exists():
-        return _("Waiting: another comparison is running.")
+        return _("Another comparison is running.")
     if Worker.any_alive():
-        return _("Waiting: a worker takes it in a moment.")
-    return _("Waiting: no worker is running. Start one with “manage.py run_queued_loads”.")
+        return _("A worker takes it in a moment.")
+    return _("No worker is running. Start one with “manage.py run_queued_loads”.")
 
 
 def _where_it_is(comparison: Comparison, runs: list[LoadRun]) -> str:
     if comparison.step == "server":
-        return _("Running: the server is being started.")
+        return _("The server is being started.")
     over = sum(run.status != LoadRun.Status.RUNNING for run in runs)
     each = max(1, len(comparison.strategies) - len(comparison.unavailable))
     facts = {
@@ -115,5 +109,5 @@ def _where_it_is(comparison: Comparison, runs: list[LoadRun]) -> str:
         "rounds": comparison.rounds,
         "step": _("measuring the ceiling") if comparison.step == CEILING else comparison.step,
     }
-    said = _("Running: round %(round)s of %(rounds)s, %(step)s.") % facts
+    said = _("Round %(round)s of %(rounds)s: %(step)s.") % facts
     return said + " " + _("Cancelling …") if comparison.cancel_asked else said

@@ -234,14 +234,14 @@ def test_the_page_asks_again_while_it_goes_on_and_no_longer(engineer: Client) ->
 
 def test_says_what_a_waiting_comparison_waits_for(engineer: Client) -> None:
     comparison = asked()
-    assert "no worker is running" in shown(engineer, progress_of(comparison))
+    assert "No worker is running" in shown(engineer, progress_of(comparison))
 
     Worker.beat("one")
-    assert "a worker takes it in a moment" in shown(engineer, progress_of(comparison))
+    assert "A worker takes it in a moment" in shown(engineer, progress_of(comparison))
 
     Worker.objects.update(beat_at=MinutesFromNow(-1))
     asked(status=Status.RUNNING, playing=True)
-    assert "another comparison is running" in shown(engineer, progress_of(comparison))
+    assert "Another comparison is running" in shown(engineer, progress_of(comparison))
 
 
 def test_shows_how_far_it_is(engineer: Client) -> None:
@@ -255,7 +255,7 @@ def test_shows_how_far_it_is(engineer: Client) -> None:
 
     assert '<progress max="4000" value="2300"' in text
     assert "2300 of 4000 buyers served" in text
-    assert "Running: round 2 of 2, pessimistic." in text
+    assert "Round 2 of 2: pessimistic." in text
     assert "Cancel</button>" in text
 
 
@@ -267,7 +267,7 @@ def test_a_stopped_heartbeat_is_said_at_once(engineer: Client) -> None:
     text = shown(engineer, page_of(comparison))
 
     assert "✗ lost" in text
-    assert "Lost: whoever played it was killed" in text
+    assert "Whoever played it was killed" in text
     assert "verdict aborted" in text
     assert "✗ lost" in shown(engineer, LIST)
     run.refresh_from_db()
@@ -278,7 +278,7 @@ def test_a_failure_shows_the_end_of_its_log(engineer: Client) -> None:
     comparison = asked(status=Status.FAILED, log="It went <b>wrong</b>.\n── server.log\nhow")
     response = engineer.get(page_of(comparison))
     text = response.content.decode()
-    assert "Failed: It went &lt;b&gt;wrong&lt;/b&gt;." in text
+    assert "It went &lt;b&gt;wrong&lt;/b&gt;." in text
     assert "── server.log\nhow</pre>" in text
 
 
@@ -292,7 +292,7 @@ def test_what_is_done_shows_its_result(engineer: Client) -> None:
     text = unescape(response.content.decode())
     [group] = response.context["groups"]
     assert group.charts()[0].rows() == [["optimistic", "287.4"]]
-    assert "Done. The audit failed for pessimistic" in text
+    assert "The audit failed for pessimistic" in text
     assert "not run: it needs Redis" in text
     assert "6543" not in text
 

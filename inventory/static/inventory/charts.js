@@ -16,7 +16,7 @@
   function dataset(series, at, chart, colours) {
     const colour = colours[at % colours.length];
     const common = { label: series.name, borderColor: colour, backgroundColor: colour, marks: series.marks };
-    if (chart.kind === "bars") return { ...common, data: series.values, spread: series.spread };
+    if (chart.kind === "bars") return { ...common, data: series.values, spread: series.spread, maxBarThickness: 96 };
     return {
       ...common,
       data: series.values.map((y, i) => ({ x: chart.labels[i], y })),
@@ -65,6 +65,7 @@
     const grid = { color: dark ? "#444444" : "#dddddd" };
     const axis = (title) => ({ title: { display: true, text: title, color: ink }, ticks: { color: ink }, grid });
     const x = { ...axis(chart.x), ...(chart.kind === "bars" ? {} : { type: chart.log_x ? "logarithmic" : "linear" }) };
+    if (chart.log_x) x.afterBuildTicks = (scale) => { scale.ticks = chart.labels.map((value) => ({ value })); };
     Chart.getChart(canvas)?.destroy();
     new Chart(canvas, {
       type: chart.kind === "bars" ? "bar" : "line",

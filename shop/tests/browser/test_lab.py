@@ -83,13 +83,13 @@ def test_an_engineer_starts_a_comparison_watches_it_and_reads_its_result(
     ask(
         page, "optimistic", "conditional_update", units=30, buyers=30, concurrency=10, rounds=1
     )  # fmt: skip
-    expect(story(page)).to_contain_text("no worker is running")
+    expect(story(page)).to_contain_text("No worker is running")
 
     page.evaluate("window.sameDocument = true")
     start_player()
-    expect(story(page)).to_contain_text("Running", timeout=PLAYED_WITHIN_MS)
+    expect(story(page)).to_contain_text("running", timeout=PLAYED_WITHIN_MS)
     expect(page.locator("progress")).to_be_visible()
-    expect(story(page)).to_contain_text("Done. Every audit was clean.", timeout=PLAYED_WITHIN_MS)
+    expect(story(page)).to_contain_text("Every audit was clean.", timeout=PLAYED_WITHIN_MS)
 
     assert page.evaluate("window.sameDocument"), "nobody had to load the page again"
     expect(page.get_by_text("One round: differences may be chance.")).to_be_visible()
@@ -113,12 +113,12 @@ def test_an_engineer_cancels_a_comparison(
     come_as_engineer(page)
     start_player()
     ask(page, "optimistic", units=30, buyers=30, within_s=300, rounds=1)
-    expect(story(page)).to_contain_text("round 1 of 1, optimistic", timeout=PLAYED_WITHIN_MS)
+    expect(story(page)).to_contain_text("Round 1 of 1: optimistic", timeout=PLAYED_WITHIN_MS)
 
     page.get_by_role("button", name="Cancel").click()
 
     expect(page.locator(".messagelist")).to_contain_text("being cancelled")
-    expect(story(page)).to_contain_text("Cancelled.", timeout=PLAYED_WITHIN_MS)
+    expect(story(page)).to_contain_text("cancelled", timeout=PLAYED_WITHIN_MS)
     assert Comparison.objects.get().status == "cancelled"
     assert LoadRun.objects.get().status == "aborted"
 
