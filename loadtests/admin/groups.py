@@ -70,7 +70,7 @@ class Group:
             if best
             else "",
             x=_("strategy"),
-            y=_("sales a second: median, lowest to highest round"),
+            y=_("sales a second: median, range"),
             labels=[self._label(name) for name in names],
             series=[
                 Series(

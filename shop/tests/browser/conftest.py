@@ -21,6 +21,7 @@ from pytest_django import Settings
 from conftest import MakeProduct
 from inventory.tests.conftest import StartConsumer, start_consumer
 from inventory.tests.servers import OwnRedis, redis_program
+from shop.tests.browser.content_types import keep_content_types
 from shop.tests.browser.server import Server, serving
 from shop.tests.browser.shop import Shop
 from shop.tests.browser.watching import Watch
@@ -105,6 +106,7 @@ def shop(
 ) -> Iterator[Shop]:
     """The shop, without products and mails; fails the test if the server met an exception."""
     shutil.rmtree(server.mails, ignore_errors=True)
+    keep_content_types()
     with ExitStack() as until_the_end:
         yield Shop(server.address, server.mails, own_redis, make_product, Watch(), until_the_end)
     assert server.complaints() == ""
