@@ -276,7 +276,7 @@ def test_a_failed_audit_is_left_out_of_the_speeds_and_named(admin_client: Client
 
 
 def test_the_control_is_judged_and_has_no_speed(admin_client: Client) -> None:
-    control = {"strategy": "unguarded", "units": 10}
+    control: dict[str, Any] = {"strategy": "unguarded", "units": 10}
     strong = compared(admin_client, passed(), failed(**control))
     weak = compared(admin_client, passed(), passed(**control))
 
