@@ -16,6 +16,15 @@ LOST_AFTER_S = 15
 """Who played a comparison and said nothing for so long, was killed."""
 
 
+JUDGED_WITHIN_S = 180
+"""What comes after a load: waiting for what was accepted, and the audit."""
+
+
+def longest_s(*, buyers: int, within_s: float | None) -> float:
+    """The longest a load may take before it is stopped."""
+    return 60 + (within_s or 0) + 0.1 * buyers
+
+
 def silent(beat_at: str) -> Q:
     """Say that the last heartbeat in this column is too old, by the database's clock."""
     return Q(**{f"{beat_at}__lt": DatabaseNow() - timedelta(seconds=LOST_AFTER_S)})
@@ -177,8 +186,14 @@ class LoadRun(models.Model):
 
     def state(self) -> Status:
         """Its status, and aborted as soon as its player is lost, if it came from `seen()`."""
-        lost = getattr(self, "is_lost", False)
+        lost = getattr(self, "is_lost", False) or self._is_overdue()
         return self.Status.ABORTED if lost else self.Status(self.status)
+
+    def _is_overdue(self) -> bool:
+        """Whether nobody can be at it any more: for runs of their own, which have no heartbeat."""
+        most_s = longest_s(buyers=self.buyers, within_s=self.within_s) + JUDGED_WITHIN_S
+        running = self.status == self.Status.RUNNING and self.comparison_id is None
+        return running and timezone.now() > self.started_at + timedelta(seconds=most_s)
 
     def share_of_ceiling(self) -> float | None:
         """Its speed as a part of the ceiling's; None where either is missing."""

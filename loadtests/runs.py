@@ -26,7 +26,7 @@ from loadtests.drains import DRAIN_WITHIN_S, drain_figures, wait_until_drained
 from loadtests.environment import database_name
 from loadtests.generators import Generator, Load, Locust
 from loadtests.generators.base import Progress, no_progress
-from loadtests.models import Comparison, LoadRun
+from loadtests.models import Comparison, LoadRun, longest_s
 from loadtests.records import ACCEPTED, ClientRecord
 from loadtests.results import Observed, result_of
 
@@ -54,7 +54,7 @@ class RunSpec:
 
     def limit_s(self) -> float:
         """The longest the load may take before it is stopped."""
-        return 60 + (self.within_s or 0) + 0.1 * self.buyers
+        return longest_s(buyers=self.buyers, within_s=self.within_s)
 
     def load(self, run: LoadRun, host: str) -> Load:
         """The load of this run, for a generator."""

@@ -112,7 +112,10 @@ def _refusals(run: LoadRun) -> Chart:
 def tables_of(run: LoadRun) -> list[tuple[str, list[tuple[str, str]]]]:
     """Every other figure, by what it is about; empty tables are left out."""
     result = run.result
-    tries = {"tries a sale": result.get("attempts_mean"), "undersold": result.get("undersold")}
+    tries = {
+        _("tries a sale"): result.get("attempts_mean"),
+        _("units left although wanted"): result.get("undersold"),
+    }
     generator = {
         name: result.get(name)
         for name in ("generator", "generator_cpu_percent", "generator_saturated")

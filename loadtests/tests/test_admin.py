@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from html import unescape
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from inventory.clock import MinutesFromNow
@@ -208,6 +210,14 @@ def test_a_run_whose_player_was_killed_is_not_shown_as_running(admin_client: Cli
 
     assert "verdict aborted" in text_of(admin_client.get(RUNS))
     assert "verdict aborted" in page_of(admin_client, run)
+
+
+def test_a_run_by_itself_is_not_shown_as_running_for_ever(admin_client: Client) -> None:
+    """`run_load`, killed: it has no heartbeat, but a load that long would have been stopped."""
+    young = made(started_at=timezone.now() - timedelta(minutes=5))
+    old = made(started_at=timezone.now() - timedelta(minutes=6))
+    assert "verdict running" in page_of(admin_client, young)
+    assert "verdict aborted" in page_of(admin_client, old)
 
 
 def test_the_figures_come_as_a_file(admin_client: Client) -> None:
