@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
@@ -34,7 +35,7 @@ pytestmark = [
     pytest.mark.usefixtures("_children_use_the_test_database"),
 ]
 Status = Comparison.Status
-WAIT_S = 40
+WAIT_S = 90
 StartWorker = Callable[[], subprocess.Popen[bytes]]
 
 
@@ -179,6 +180,19 @@ def test_two_comparisons_never_run_at_once(number: int) -> None:
 
     assert begun == [True]
     assert Comparison.objects.filter(status=Status.RUNNING, playing=True).count() == 1
+
+
+def test_two_workers_take_turns(start_worker: StartWorker) -> None:
+    waiting = [asked() for _ in range(3)]
+    for _ in range(2):
+        start_worker()
+
+    until(lambda: all(fresh(each).is_over() for each in waiting), "the end of all")
+
+    played = sorted(map(fresh, waiting), key=lambda each: str(each.started_at))
+    assert [each.status for each in played] == [Status.DONE] * 3
+    for before, after in itertools.pairwise(played):
+        assert str(before.finished_at) <= str(after.started_at)
 
 
 def iter_begin(waiting: list[Comparison]) -> Callable[[], bool]:
