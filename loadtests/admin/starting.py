@@ -9,6 +9,7 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from inventory.models import CONTROL
 from inventory.strategies import STRATEGIES
 from loadtests.models import Comparison
 from loadtests.processes import SERVERS
@@ -23,7 +24,9 @@ MOST_PURCHASES = 50_000
 LONGEST_ARRIVALS_S = 3_600
 """Seconds × strategies × rounds."""
 MOST_WAITING = 20
-STRATEGY_CHOICES = [(name, f"{strategy.label} ({name})") for name, strategy in STRATEGIES.items()]
+STRATEGY_CHOICES = [
+    (name, gettext_lazy("unguarded (control)") if name == CONTROL else name) for name in STRATEGIES
+]
 
 
 class StartForm(forms.ModelForm):

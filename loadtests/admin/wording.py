@@ -60,12 +60,16 @@ def _what_failed(run: LoadRun) -> str:
     findings = audit.get("findings", [])
     first = findings[0]["text"] if findings else _("nothing is known of why")
     more = audit.get("total", len(findings)) - 1
-    said = _("So the run has no speed: %(first)s") % {"first": first}
+    said = format_html(_("So the run has no speed: {first}"), first=_in_english(first))
     if more > 0:
-        said += " " + ngettext("%(more)s more finding.", "%(more)s more findings.", more) % {
-            "more": more
-        }
+        others = ngettext("%(more)s more finding.", "%(more)s more findings.", more)
+        said = format_html("{} {}", said, others % {"more": more})
     return said
+
+
+def _in_english(text: str) -> SafeString:
+    """What was said by the audit or a log, which speak one language."""
+    return format_html('<span lang="en">{}</span>', text)
 
 
 def story_of_comparison(comparison: Comparison, runs: list[LoadRun]) -> str:
@@ -81,7 +85,7 @@ def story_of_comparison(comparison: Comparison, runs: list[LoadRun]) -> str:
     if state == status.CANCELLED:
         return _("Runs that had ended before are kept.")
     if state == status.FAILED:
-        return comparison.log.partition("\n")[0][:200]
+        return _in_english(comparison.log.partition("\n")[0][:200])
     bad = {r.strategy for r in runs if r.status == LoadRun.Status.FAILED}
     failed = sorted(bad - {CONTROL})
     if failed:

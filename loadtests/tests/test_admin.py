@@ -48,7 +48,8 @@ def page_of(client: Client, run: LoadRun) -> str:
 
 
 def row(name: str, value: str) -> str:
-    return f'<tr><th scope="row">{name}</th><td>{value}</td></tr>'
+    cells = f'<th scope="row"><code>{name}</code></th><td><code>{value}</code></td>'
+    return f"<tr>{cells}</tr>"
 
 
 def cell(name: str, value: str) -> str:
@@ -175,8 +176,11 @@ def test_a_failed_run_says_why_and_shows_no_speed(admin_client: Client) -> None:
     story = shown.split('<p class="story failed">')[1].split("</p>")[0]
 
     assert "✗ audit failed" in story
-    assert f"So the run has no speed: {FINDING['text']}" in story
-    assert f"<li><strong>{FINDING['code']}</strong>: {FINDING['text']}</li>" in shown
+    assert f'So the run has no speed: <span lang="en">{FINDING["text"]}</span>' in story
+    assert (
+        f'<code>{FINDING["code"]}</code></strong>: <span lang="en">{FINDING["text"]}</span>'
+        in shown
+    )
     assert "6543" not in shown
     assert "over-time" not in shown
     assert "latency-data" not in shown
