@@ -130,6 +130,6 @@ def english_words(page: Page) -> list[str]:
     text = "\n".join(word for word in words if word)
     products = "Brass lamp|Desk clock|Enamel kettle|Oak stool"
     given = r"[\w.+-]+@[\w.-]+|[0-9a-f-]{36}"
-    lab = rf"{'|'.join(STRATEGIES)}|wsgi|asgi|locust|MariaDB|InnoDB|JSON|\bms\b|\bada\b"
+    lab = rf"{'|'.join(STRATEGIES)}|wsgi|asgi|locust|MariaDB|InnoDB|JSON|\b(ms|ada|oversold)\b"
     operators = rf"Spun brass.*underneath\.|{products}|Last Unit|UTC|English|{given}|{lab}"
     return re.findall(r"[A-Za-z]{2,}", re.sub(operators, "", text))
