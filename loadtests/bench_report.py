@@ -11,15 +11,16 @@ from inventory.models import CONTROL
 from inventory.strategies import STRATEGIES
 from loadtests import tables
 from loadtests.benchmarks import BUYERS_EACH, CROWD, Benchmark
-from loadtests.comparisons import ScenarioResult
 from loadtests.environment import serving
+from loadtests.scenarios import ScenarioResult
 
+NOT_IN_EVERY_RUN = ("environment", "over_time")
 Section = tuple[str, list[str], list[list[str]]]
 """A title, a header, rows."""
 
 
 def as_json(benchmark: Benchmark, environment: dict[str, object]) -> dict[str, Any]:
-    """Everything, for programs; the environment once instead of in every run."""
+    """Everything, for programs; the environment once, and no run over time: it is kept."""
     return {
         "at": timezone.now().isoformat(timespec="seconds"),
         "environment": environment,
@@ -35,7 +36,7 @@ def as_json(benchmark: Benchmark, environment: dict[str, object]) -> dict[str, A
 def _cell(cell: ScenarioResult) -> dict[str, Any]:
     body = cell.as_json()
     body["runs"] = {
-        name: [{k: v for k, v in run.items() if k != "environment"} for run in runs]
+        name: [{k: v for k, v in run.items() if k not in NOT_IN_EVERY_RUN} for run in runs]
         for name, runs in body["runs"].items()
     }
     return body

@@ -19,17 +19,11 @@ from django.core.management.base import CommandError
 from inventory.models import CONTROL
 from inventory.strategies import STRATEGIES
 from loadtests import processes
-from loadtests.comparisons import (
-    Announce,
-    Scenario,
-    ScenarioResult,
-    play_round,
-    rotated,
-    sorted_out,
-)
+from loadtests.comparisons import Announce, play_round, rotated, sorted_out
 from loadtests.generators import Generator
 from loadtests.processes import ServerNotStarted
 from loadtests.runs import RUNS_DIR, Setting, perform
+from loadtests.scenarios import Scenario, ScenarioResult
 
 HEADLINE = 100
 CROWD = 1000

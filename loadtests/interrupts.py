@@ -10,13 +10,17 @@ from django.core.management.base import CommandError
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+class Interrupted(CommandError):
+    """Somebody stopped this program."""
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """
     Let Ctrl-C, SIGTERM and a closed terminal end the block in order.
 
     Children are stopped and the run is marked aborted, undisturbed by further
-    signals. Raises CommandError for any of them.
+    signals. Raises Interrupted for any of them.
     """
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
@@ -28,7 +32,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise CommandError(
+        raise Interrupted(
             "Interrupted: nothing is left running, the run is marked aborted."
         ) from None
     finally:

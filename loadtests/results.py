@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from inventory.audit import Books, Finding
-from loadtests import timings
+from loadtests import moments, timings
 from loadtests.environment import describe
 from loadtests.figures import PROMISED, figures
 from loadtests.models import LoadRun
@@ -14,6 +14,15 @@ from loadtests.records import ClientRecord
 
 GENERATOR_CPU_FLAG_PERCENT = 90
 MOST_FINDINGS_KEPT = 100
+SPEEDS = (
+    "sales_per_s",
+    "duration_s",
+    "accepted_per_s",
+    "drain_s",
+    "drained_per_s",
+    "over_time",
+)
+"""What a run whose audit failed has none of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +72,11 @@ def result_of(run: LoadRun, observed: Observed) -> dict[str, Any]:
 
 def _speeds(observed: Observed) -> dict[str, object]:
     """Figures of the load; what was accepted counts at the speed of its acceptance."""
-    seen = {**figures(books=observed.books, attempts=observed.record.attempts), **observed.drain}
+    attempts = observed.record.attempts
+    seen = {**figures(books=observed.books, attempts=attempts), **observed.drain}
+    seen["over_time"] = moments.over_time(attempts)
     if seen["accepted"]:
         seen["sales_per_s"] = seen["accepted_per_s"]
     if observed.findings:
-        nothing = ("sales_per_s", "duration_s", "accepted_per_s", "drain_s", "drained_per_s")
-        seen |= dict.fromkeys(nothing)
+        seen |= dict.fromkeys(SPEEDS)
     return seen

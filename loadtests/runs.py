@@ -26,7 +26,7 @@ from loadtests.drains import DRAIN_WITHIN_S, drain_figures, wait_until_drained
 from loadtests.environment import database_name
 from loadtests.generators import Generator, Load, Locust
 from loadtests.generators.base import Progress, no_progress
-from loadtests.models import LoadRun
+from loadtests.models import Comparison, LoadRun, longest_s
 from loadtests.records import ACCEPTED, ClientRecord
 from loadtests.results import Observed, result_of
 
@@ -54,7 +54,7 @@ class RunSpec:
 
     def limit_s(self) -> float:
         """The longest the load may take before it is stopped."""
-        return 60 + (self.within_s or 0) + 0.1 * self.buyers
+        return longest_s(buyers=self.buyers, within_s=self.within_s)
 
     def load(self, run: LoadRun, host: str) -> Load:
         """The load of this run, for a generator."""
@@ -79,6 +79,18 @@ class Setting:
     generator: Generator
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Where in a comparison a run belongs; in none, when it was made by itself."""
+
+    comparison: Comparison | None = None
+    round: int = 1
+    ceiling_per_s: float | None = None
+
+
+ALONE = Turn()
+
+
 def perform(
     spec: RunSpec,
     *,
@@ -86,6 +98,7 @@ def perform(
     server_started_here: bool,
     generator: Generator = LOCUST,
     progress: Progress = no_progress,
+    turn: Turn = ALONE,
 ) -> LoadRun:
     """
     Run one load test against the shop at `host` and keep it.
@@ -97,7 +110,9 @@ def perform(
     setting = Setting(host=host, server_started_here=server_started_here, generator=generator)
     product = _prepare_product(spec)
     try:
-        return _perform(spec, product, setting, progress)
+        run = _begin(spec, product, turn)
+        _perform(spec, run, product, setting, progress)
+        return run
     finally:
         Product.objects.filter(pk=product.pk).update(run_until=None)
 
@@ -108,12 +123,16 @@ def measure_ceiling(*, host: str, concurrency: int, generator: Generator = LOCUS
     return generator.ceiling_per_s(host=host, concurrency=concurrency, directory=RUNS_DIR)
 
 
-def _perform(spec: RunSpec, product: Product, setting: Setting, progress: Progress) -> LoadRun:
+def _begin(spec: RunSpec, product: Product, turn: Turn) -> LoadRun:
+    """Keep the run with its snapshot, before the load."""
     stock = Stock.objects.get(product=product)
     opening = Snapshot(available=stock.available, version=stock.version, taken_at=timezone.now())
     if opening.available != spec.units:
         raise CommandError("Somebody else moved the lab product's stock just now.")
-    run = LoadRun.objects.create(
+    return LoadRun.objects.create(
+        comparison=turn.comparison,
+        round=turn.round,
+        ceiling_per_s=turn.ceiling_per_s,
         strategy=spec.strategy,
         server=spec.server,
         database=database_name(),
@@ -124,6 +143,11 @@ def _perform(spec: RunSpec, product: Product, setting: Setting, progress: Progre
         opening_available=opening.available,
         opening_version=opening.version,
     )
+
+
+def _perform(
+    spec: RunSpec, run: LoadRun, product: Product, setting: Setting, progress: Progress
+) -> None:
     try:
         _keep(run, _observe(spec, run, product, setting, progress))
     except BaseException:
@@ -131,7 +155,6 @@ def _perform(spec: RunSpec, product: Product, setting: Setting, progress: Progre
             status=LoadRun.Status.ABORTED, finished_at=timezone.now()
         )
         raise
-    return run
 
 
 def _prepare_product(spec: RunSpec) -> Product:

@@ -7,21 +7,24 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any, TextIO
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
 from loadtests.models import LoadRun
 
 HEADER = (
-    "strategy",
-    "sold",
-    "sold out",
-    "busy",
-    "failed",
-    "sales/s",
-    "of ceiling",
-    "p50 ms",
-    "p95 ms",
-    "p99 ms",
-    "tries",
-    "audit",
+    gettext_noop("strategy"),
+    gettext_noop("sold"),
+    gettext_noop("sold out"),
+    gettext_noop("busy"),
+    gettext_noop("failed"),
+    gettext_noop("sales/s"),
+    gettext_noop("of ceiling"),
+    gettext_noop("p50 ms"),
+    gettext_noop("p95 ms"),
+    gettext_noop("p99 ms"),
+    gettext_noop("tries"),
+    gettext_noop("audit"),
 )
 
 
@@ -49,32 +52,34 @@ def row(strategy: str, results: Sequence[dict[str, Any]], ceiling_per_s: float |
         share,
         *times,
         f"{median(tries):.1f}" if tries else "–",
-        "clean" if whole else _verdict(results),
+        _("clean") if whole else _verdict(results),
     ]
 
 
 def unavailable_row(strategy: str, reason: str) -> list[str]:
     """A strategy that cannot run here, with the reason where the audit would be."""
-    return [strategy, *["–"] * (len(HEADER) - 2), f"not run: {reason}"]
+    return [strategy, *["–"] * (len(HEADER) - 2), _("not run: %(reason)s") % {"reason": reason}]
 
 
 def _control_row(results: Sequence[dict[str, Any]]) -> list[str]:
     """The control has no speed to show: only whether it oversold."""
     oversold = [result["oversold"] for result in results]
-    verdict = f"oversold {_spread(oversold)}, as it must" if min(oversold) else "did NOT oversell"
+    verdict = _("did NOT oversell")
+    if min(oversold):
+        verdict = _("oversold %(units)s, as it must") % {"units": _spread(oversold)}
     filler = ["–"] * (len(HEADER) - 3)
-    return ["unguarded (control)", _spread([r["sold"] for r in results]), *filler, verdict]
+    return [_("unguarded (control)"), _spread([r["sold"] for r in results]), *filler, verdict]
 
 
 def _verdict(results: Sequence[dict[str, Any]]) -> str:
     codes = sorted({f["code"] for r in results for f in r["audit"]["findings"]})
-    return "FAILED: " + ", ".join(codes)
+    return _("FAILED: %(codes)s") % {"codes": ", ".join(codes)}
 
 
 def _speed(speeds: Sequence[float], results: Sequence[dict[str, Any]]) -> str:
     """What was accepted is not yet sold, and says so."""
     promised = any(result.get("accepted") for result in results)
-    return _spread(speeds) + (" accepted" if promised and speeds else "")
+    return _spread(speeds) + (f" {_('accepted')}" if promised and speeds else "")
 
 
 def _spread(values: Sequence[float], digits: int = 0) -> str:
@@ -124,11 +129,14 @@ def no_clear_winner(results: dict[str, list[dict[str, Any]]]) -> str:
         return ""
     ranked = sorted(ranges, key=lambda name: -median(ranges[name]))
     if len(ranges[ranked[0]]) < 2:
-        return "One round: differences may be chance."
+        return _("One round: differences may be chance.")
     level = [n for n in ranked[1:] if max(ranges[n]) >= min(ranges[ranked[0]])]
+    facts = {"fastest": ranked[0], "others": ", ".join(level)}
     if not level:
-        return f"Fastest: {ranked[0]}; its slowest round beats every other's fastest."
-    return f"No significant difference between {ranked[0]} and {', '.join(level)}: rounds overlap."
+        return _("Fastest: %(fastest)s; its slowest round beats every other's fastest.") % facts
+    return (
+        _("No significant difference between %(fastest)s and %(others)s: rounds overlap.") % facts
+    )
 
 
 def _is_a_speed_of_selling(result: dict[str, Any]) -> bool:
@@ -141,8 +149,8 @@ class ProgressBar:
 
     WIDTH = 30
 
-    def __init__(self, title: str, stream: TextIO = sys.stderr) -> None:
-        self.title = title
+    def __init__(self, title: str, step: str = "", stream: TextIO = sys.stderr) -> None:
+        self.title = f"{title}, {step}:" if step else title
         self.stream = stream
 
     def __call__(self, done: int, of: int) -> None:

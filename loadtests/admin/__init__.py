@@ -1,5 +1,5 @@
-"""Load runs at the operator's desk."""
+"""The load lab at the operator's desk."""
 
-from loadtests.admin import runs
+from loadtests.admin import comparisons, runs
 
-__all__ = ["runs"]
+__all__ = ["comparisons", "runs"]

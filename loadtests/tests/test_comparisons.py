@@ -9,7 +9,8 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from loadtests import tables
-from loadtests.comparisons import Scenario, ScenarioResult, compare, rotated
+from loadtests.comparisons import compare, rotated
+from loadtests.scenarios import Scenario, ScenarioResult
 
 SCENARIO = Scenario(units=1000, buyers=1000, concurrency=100)
 

@@ -27,7 +27,7 @@ from inventory.models import Movement, Order, Product, Stock
 from inventory.purchases import purchase
 from loadtests.generators import Load, Locust
 from loadtests.generators.base import Progress, no_progress
-from loadtests.models import LoadRun
+from loadtests.models import Comparison, LoadRun
 from loadtests.processes import locust_arguments
 from loadtests.records import ClientRecord, read_record
 from loadtests.runs import RunSpec, measure_ceiling, perform
@@ -42,7 +42,7 @@ FIELDS = {
     "refused", "busy", "failed", "oversold", "undersold", "duration_s", "sales_per_s",
     "latency_ms", "attempts_mean", "audit", "generator_cpu_percent", "generator_saturated",
     "environment", "generator", "accepted", "accepted_per_s", "drain_s", "drained_per_s", "cost",
-    "innodb", "timing_ms",
+    "innodb", "timing_ms", "over_time",
 }  # fmt: skip
 
 
@@ -62,6 +62,7 @@ def test_sells_every_unit_and_refuses_the_rest(strategy: str, tmp_path: Path) ->
     assert (seen["busy"], seen["failed"], seen["oversold"], seen["undersold"]) == (0, 0, 0, 0)
     assert seen["sales_per_s"] > 0
     assert set(seen["latency_ms"]["sold"]) == {"p50", "p95", "p99", "max"}
+    assert (sum(seen["over_time"]["sold"]), sum(seen["over_time"]["refused"])) == (20, 40)
     assert seen["environment"]["workers"] >= 1
     run = LoadRun.objects.get()
     assert (run.status, run.sold, run.opening_available) == (LoadRun.Status.PASSED, 20, 20)
@@ -276,3 +277,9 @@ def test_compares_in_rounds_and_writes_what_it_found(tmp_path: Path) -> None:
     assert "200 units, 200 buyers 40 at a time" in text
     assert "as it must" in text
     assert LoadRun.objects.count() == 4
+    kept = Comparison.objects.get()
+    assert (kept.status, kept.asked_by, kept.rounds) == ("done", "command", 2)
+    assert (kept.done, kept.of) == (800, 800)
+    for run in kept.runs.all():
+        ceiling_per_s = seen["ceilings_per_s"][run.round - 1]
+        assert run.ceiling_per_s == pytest.approx(ceiling_per_s, abs=0.06)

@@ -16,7 +16,7 @@
   function dataset(series, at, chart, colours) {
     const colour = colours[at % colours.length];
     const common = { label: series.name, borderColor: colour, backgroundColor: colour, marks: series.marks };
-    if (chart.kind === "bars") return { ...common, data: series.values, spread: series.spread };
+    if (chart.kind === "bars") return { ...common, data: series.values, spread: series.spread, maxBarThickness: 96 };
     return {
       ...common,
       data: series.values.map((y, i) => ({ x: chart.labels[i], y })),
@@ -79,6 +79,7 @@
       const span = chart.labels.at(-1) - chart.labels[0];
       x.ticks = { ...x.ticks, maxTicksLimit: 6, maxRotation: 0, callback: (at) => tick(at, span) };
     }
+    if (chart.log_x) x.afterBuildTicks = (scale) => { scale.ticks = chart.labels.map((value) => ({ value })); };
     Chart.getChart(canvas)?.destroy();
     new Chart(canvas, {
       type: chart.kind === "bars" ? "bar" : "line",

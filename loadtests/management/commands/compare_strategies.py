@@ -13,18 +13,14 @@ from django.utils import timezone
 from inventory.errors import InventoryError
 from inventory.strategies import STRATEGIES
 from loadtests import tables
-from loadtests.comparisons import (
-    ORIGINAL_EXPERIMENT,
-    Scenario,
-    ScenarioResult,
-    compare,
-    generator_of,
-)
+from loadtests.comparisons import compare
 from loadtests.environment import describe, serving
 from loadtests.generators import GENERATORS
 from loadtests.interrupts import interruptible
 from loadtests.processes import SERVERS, server
+from loadtests.queue import begin_now, kept
 from loadtests.runs import RUNS_DIR
+from loadtests.scenarios import ORIGINAL_EXPERIMENT, Scenario, ScenarioResult, generator_of
 
 
 class Command(BaseCommand):
@@ -52,7 +48,7 @@ class Command(BaseCommand):
         """Compare, print, and exit 1 when an audit fails or the control does not oversell."""
         scenarios = [replace(each, server=options["server"]) for each in _scenarios(options)]
         results = []
-        generator = GENERATORS[options["generator"]]()
+        options["playing"] = GENERATORS[options["generator"]]()
         with interruptible(), ExitStack() as stack:
             RUNS_DIR.mkdir(parents=True, exist_ok=True)
             here = server(log=RUNS_DIR / "server.log", kind=options["server"])
@@ -61,15 +57,7 @@ class Command(BaseCommand):
                 self.stdout.write(f"\n{scenario.title()}")
                 self.stdout.flush()
                 try:
-                    result = compare(
-                        scenario,
-                        names=options["strategies"] or list(STRATEGIES),
-                        rounds=options["rounds"],
-                        host=address,
-                        server_started_here=host is None,
-                        announce=tables.ProgressBar,
-                        generator=generator,
-                    )
+                    result = _compare(scenario, options, host=address, here=host is None)
                 except InventoryError as error:
                     raise CommandError(str(error)) from error
                 self._print(result)
@@ -89,6 +77,27 @@ class Command(BaseCommand):
         for note in result.notes():
             self.stdout.write(f"  {note}")
         self.stdout.flush()
+
+
+def _compare(
+    scenario: Scenario, options: dict[str, Any], *, host: str, here: bool
+) -> ScenarioResult:
+    """Compare under one load, kept as one comparison; wrk's visitors serve all of them."""
+    names, rounds = options["strategies"] or list(STRATEGIES), options["rounds"]
+    comparison = begin_now(
+        scenario, strategies=names, rounds=rounds, generator=options["generator"]
+    )
+    with kept(comparison) as heart:
+        return compare(
+            scenario,
+            names=names,
+            rounds=rounds,
+            host=host,
+            server_started_here=here,
+            announce=heart.beside(tables.ProgressBar),
+            generator=options["playing"],
+            comparison=comparison,
+        )
 
 
 def _scenarios(options: dict[str, Any]) -> list[Scenario]:

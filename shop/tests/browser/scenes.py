@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from shop.tests.browser import (
     desk_scenes,
+    lab_scenes,
     member_scenes,
     order_scenes,
     stock_scenes,
@@ -165,5 +166,6 @@ SCENES: dict[str, Scene] = {
         *waiting_scenes.ALL,
         *stock_scenes.ALL,
         *desk_scenes.ALL,
+        *lab_scenes.ALL,
     )
 }
