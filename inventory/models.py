@@ -29,63 +29,78 @@ class Product(models.Model):
     """What is sold: its price, its sale window, and the strategy its sales take."""
 
     class SaleState(models.TextChoices):
-        OPENS = "opens", "Not open yet"
-        OPEN = "open", "On sale"
-        SOLD_OUT = "sold_out", "Sold out"
-        ENDED = "ended", "Sale ended"
+        OPENS = "opens", _("Not open yet")
+        OPEN = "open", _("On sale")
+        SOLD_OUT = "sold_out", _("Sold out")
+        ENDED = "ended", _("Sale ended")
 
-    slug = models.SlugField(unique=True)
-    name = models.CharField(max_length=120)
-    description = models.TextField(blank=True)
+    slug = models.SlugField(_("address name"), unique=True)
+    name = models.CharField(_("name"), max_length=120)
+    description = models.TextField(_("description"), blank=True)
     price = models.DecimalField(
-        max_digits=10, decimal_places=2, validators=[MinValueValidator(0)], help_text="In euro."
+        _("price"),
+        max_digits=10,
+        decimal_places=2,
+        validators=[MinValueValidator(0)],
+        help_text=_("In euro."),
     )
-    opens_at = models.DateTimeField(null=True, blank=True, help_text="Empty: open already.")
-    closes_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never closes.")
+    opens_at = models.DateTimeField(
+        _("opens at"), null=True, blank=True, help_text=_("Empty: open already.")
+    )
+    closes_at = models.DateTimeField(
+        _("closes at"), null=True, blank=True, help_text=_("Empty: never closes.")
+    )
     limit_per_buyer = models.PositiveIntegerField(
+        _("limit per buyer"),
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="Units one buyer may own; empty: no limit.",
+        help_text=_("Units one buyer may own; empty: no limit."),
     )
     hold_minutes = models.PositiveSmallIntegerField(
+        _("minutes held"),
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(24 * 60)],
-        help_text="Minutes a unit is held for payment; empty: sold at once.",
+        help_text=_("Minutes a unit is held for payment; empty: sold at once."),
     )
     admitted_per_minute = models.PositiveIntegerField(
+        _("admitted per minute"),
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="Buyers let in from the waiting room each minute; empty: no waiting room.",
+        help_text=_("Buyers let in from the waiting room each minute; empty: no waiting room."),
     )
-    image = models.ImageField(upload_to="products/", blank=True)
-    strategy = models.CharField(max_length=32, default="conditional_update")
+    image = models.ImageField(_("picture"), upload_to="products/", blank=True)
+    strategy = models.CharField(_("strategy"), max_length=32, default="conditional_update")
     is_lab = models.BooleanField(
-        "lab product", default=False, help_text="For load runs only: hidden from the shop's list."
+        _("lab product"),
+        default=False,
+        help_text=_("For load runs only: hidden from the shop's list."),
     )
     run_until = models.DateTimeField(
-        null=True, blank=True, editable=False, help_text="A load run holds it until then."
+        null=True, blank=True, editable=False, help_text=_("A load run holds it until then.")
     )
 
     objects = ProductQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("product")
+        verbose_name_plural = _("products")
         ordering = ["name"]
         permissions = [("correct_stock", "Can restock, correct, reset and audit stock")]
         constraints = [
             models.CheckConstraint(
                 condition=~Q(strategy=CONTROL) | Q(is_lab=True),
                 name="product_control_only_in_lab",
-                violation_error_message="The control oversells: only lab products may use it.",
+                violation_error_message=_("The control oversells: only lab products may use it."),
             ),
             models.CheckConstraint(
                 condition=Q(opens_at__isnull=True)
                 | Q(closes_at__isnull=True)
                 | Q(closes_at__gt=F("opens_at")),
                 name="product_closes_after_it_opens",
-                violation_error_message="The sale must close after it opens.",
+                violation_error_message=_("The sale must close after it opens."),
             ),
             models.CheckConstraint(condition=Q(price__gte=0), name="product_price_not_negative"),
         ]
@@ -119,12 +134,15 @@ class Stock(models.Model):
     movement. Never by `save()`: a whole-row save erases concurrent sales.
     """
 
-    product = models.OneToOneField(Product, on_delete=models.CASCADE, primary_key=True)
-    available = models.IntegerField(default=0)
-    version = models.PositiveBigIntegerField(default=0)
+    product = models.OneToOneField(
+        Product, verbose_name=_("product"), on_delete=models.CASCADE, primary_key=True
+    )
+    available = models.IntegerField(_("available"), default=0)
+    version = models.PositiveBigIntegerField(_("version"), default=0)
 
     class Meta:
-        verbose_name_plural = "stock"
+        verbose_name = _("stock")
+        verbose_name_plural = _("stock")
         constraints = [
             models.CheckConstraint(
                 condition=Q(available__gte=0), name="stock_available_not_negative"
@@ -160,20 +178,33 @@ class Order(models.Model):
         CANCELLED = "cancelled", _("Cancelled")
         EXPIRED = "expired", _("Expired")
 
-    reference = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    product = models.ForeignKey(
-        Product, on_delete=models.PROTECT, related_name="orders", db_index=False
+    reference = models.UUIDField(
+        _("reference"), primary_key=True, default=uuid.uuid4, editable=False
     )
-    buyer = models.CharField(max_length=48, help_text="user:<id> or guest:<uuid>")
-    key = models.UUIDField("idempotency key")
-    quantity = models.PositiveIntegerField()
-    unit_price = models.DecimalField(max_digits=10, decimal_places=2)
-    status = models.CharField(max_length=16, choices=Status.choices, default=Status.CONFIRMED)
-    strategy = models.CharField(max_length=32)
-    attempts = models.PositiveIntegerField(default=1, help_text="Transactions it took to sell.")
-    created_at = models.DateTimeField(default=timezone.now)
+    product = models.ForeignKey(
+        Product,
+        verbose_name=_("product"),
+        on_delete=models.PROTECT,
+        related_name="orders",
+        db_index=False,
+    )
+    buyer = models.CharField(_("buyer"), max_length=48, help_text=_("user:<id> or guest:<uuid>"))
+    key = models.UUIDField(_("idempotency key"))
+    quantity = models.PositiveIntegerField(_("quantity"))
+    unit_price = models.DecimalField(_("unit price"), max_digits=10, decimal_places=2)
+    status = models.CharField(
+        _("status"), max_length=16, choices=Status.choices, default=Status.CONFIRMED
+    )
+    strategy = models.CharField(_("strategy"), max_length=32)
+    attempts = models.PositiveIntegerField(
+        _("attempts"), default=1, help_text=_("Transactions it took to sell.")
+    )
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
     expires_at = models.DateTimeField(
-        null=True, blank=True, help_text="Until when it can be paid, by the database's clock."
+        _("expires at"),
+        null=True,
+        blank=True,
+        help_text=_("Until when it can be paid, by the database's clock."),
     )
 
     state: str
@@ -184,6 +215,8 @@ class Order(models.Model):
     objects = OrderQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("order")
+        verbose_name_plural = _("orders")
         ordering = ["-created_at"]
         permissions = [("cancel_order", "Can cancel an order for its buyer")]
         indexes = [
@@ -210,16 +243,22 @@ class Payment(models.Model):
 
     class Status(models.TextChoices):
         CONFIRMED = "confirmed", _("Confirmed")
-        REFUND_DUE = "refund_due", _("Refund Due")
+        REFUND_DUE = "refund_due", _("Refund due")
 
-    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="payments")
-    provider = models.CharField(max_length=32)
-    provider_reference = models.CharField(max_length=64)
-    amount = models.DecimalField(max_digits=12, decimal_places=2, help_text="In euro.")
-    status = models.CharField(max_length=16, choices=Status.choices)
-    created_at = models.DateTimeField(default=timezone.now)
+    order = models.ForeignKey(
+        Order, verbose_name=_("order"), on_delete=models.PROTECT, related_name="payments"
+    )
+    provider = models.CharField(_("provider"), max_length=32)
+    provider_reference = models.CharField(_("provider's reference"), max_length=64)
+    amount = models.DecimalField(
+        _("amount"), max_digits=12, decimal_places=2, help_text=_("In euro.")
+    )
+    status = models.CharField(_("status"), max_length=16, choices=Status.choices)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
 
     class Meta:
+        verbose_name = _("payment")
+        verbose_name_plural = _("payments")
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(
@@ -243,20 +282,33 @@ class Movement(models.Model):
         EXPIRY = "expiry", _("Expiry")
 
     product = models.ForeignKey(
-        Product, on_delete=models.PROTECT, related_name="movements", db_index=False
+        Product,
+        verbose_name=_("product"),
+        on_delete=models.PROTECT,
+        related_name="movements",
+        db_index=False,
     )
-    version = models.PositiveBigIntegerField()
-    kind = models.CharField(max_length=16, choices=Kind.choices)
-    delta = models.IntegerField()
-    available_after = models.IntegerField()
+    version = models.PositiveBigIntegerField(_("version"))
+    kind = models.CharField(_("kind"), max_length=16, choices=Kind.choices)
+    delta = models.IntegerField(_("delta"))
+    available_after = models.IntegerField(_("available after"))
     order = models.ForeignKey(
-        Order, on_delete=models.PROTECT, null=True, blank=True, related_name="movements"
+        Order,
+        verbose_name=_("order"),
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="movements",
     )
-    reason = models.CharField(max_length=200, blank=True)
-    actor = models.CharField(max_length=64, help_text="Who wrote it: a buyer, a user, a command.")
-    created_at = models.DateTimeField(default=timezone.now)
+    reason = models.CharField(_("reason"), max_length=200, blank=True)
+    actor = models.CharField(
+        _("actor"), max_length=64, help_text=_("Who wrote it: a buyer, a user, a command.")
+    )
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
 
     class Meta:
+        verbose_name = _("movement")
+        verbose_name_plural = _("movements")
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["product", "kind", "version"], name="movement_of_kind"),

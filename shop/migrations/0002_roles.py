@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ("shop", "0001_accounts_and_confirmations"),
         ("inventory", "0007_desk_permissions"),
-        ("loadtests", "0002_desk_permissions"),
+        ("loadtests", "0003_comparisons"),
         ("auth", "0012_alter_user_first_name_max_length"),
         ("contenttypes", "0002_remove_content_type_name"),
         ("admin", "0003_logentry_add_action_flag_choices"),

@@ -25,6 +25,7 @@ from shop.roles import LAB, OPERATOR, ROLES, VIEWER, make_roles
 
 ANONYMOUS, SHOPPER, SUPERUSER = "anonymous", "shopper", "superuser"
 LoadRun = apps.get_model("loadtests", "LoadRun")
+Comparison = apps.get_model("loadtests", "Comparison")
 VISITORS = (ANONYMOUS, SHOPPER, *ROLES, SUPERUSER)
 STAFF = frozenset({*ROLES, SUPERUSER})
 OPERATORS = frozenset({OPERATOR, SUPERUSER})
@@ -88,12 +89,18 @@ RULES = {
     "inventory/product/<object_id>/delete/": NOT_HERE,
     "inventory/product/<object_id>/change/": Rule(get=STAFF, post=OPERATORS),
     "inventory/product/<object_id>/": MOVED,
+    **{f"inventory/product/<product_id>/ledger{form}": LISTED for form in ("/", ".csv", ".json")},
+    **{
+        f"inventory/product/<product_id>/{page}/": Rule(get=OPERATORS, post=OPERATORS)
+        for page in ("adjust", "reset", "audit")
+    },
     "inventory/order/": LISTED,
     "inventory/order/add/": NOT_HERE,
     "inventory/order/<object_id>/history/": LISTED,
     "inventory/order/<object_id>/delete/": NOT_HERE,
     "inventory/order/<object_id>/change/": SEEN,
     "inventory/order/<object_id>/": MOVED,
+    "inventory/order/<reference>/cancel/": Rule(get=OPERATORS, post=OPERATORS),
     "inventory/movement/": LISTED,
     "inventory/movement/add/": NOT_HERE,
     "inventory/movement/<object_id>/history/": LISTED,
@@ -106,6 +113,16 @@ RULES = {
     "loadtests/loadrun/<object_id>/delete/": NOT_HERE,
     "loadtests/loadrun/<object_id>/change/": SEEN,
     "loadtests/loadrun/<object_id>/": MOVED,
+    "loadtests/loadrun/compare/": MOVED,
+    "loadtests/loadrun/<pk>/figures.json": LISTED,
+    "loadtests/comparison/": LISTED,
+    "loadtests/comparison/add/": Rule(get=LABS, post=LABS),
+    "loadtests/comparison/<object_id>/history/": LISTED,
+    "loadtests/comparison/<object_id>/delete/": NOT_HERE,
+    "loadtests/comparison/<object_id>/change/": SEEN,
+    "loadtests/comparison/<object_id>/": MOVED,
+    "loadtests/comparison/<pk>/progress/": LISTED,
+    "loadtests/comparison/<pk>/cancel/": Rule(get=STAFF, post=LABS, got=NOT_ALLOWED, posted=FOUND),
     **{f"auth/group/{rest}": MADE_BY_ROOT for rest in ("", "add/")},
     **{
         f"auth/{model}/<object_id>/{rest}/": MADE_BY_ROOT
@@ -150,7 +167,9 @@ def rows(db: None, make_product: MakeProduct, buy: Buy) -> dict[type[Model], Mod
     run = LoadRun.objects.create(
         strategy="optimistic", units=1, buyers=1, opening_available=1, opening_version=1
     )
-    made = [product, order, Movement.objects.latest("id"), run, Group.objects.create(name="other")]
+    comparison = Comparison.objects.create(strategies=["optimistic"], units=1, buyers=1)
+    books = [product, order, Movement.objects.latest("id")]
+    made = [*books, run, comparison, Group.objects.create(name="other")]
     return {type(row): row for row in [*made, User.objects.create_user("somebody")]}
 
 
@@ -233,7 +252,7 @@ def test_a_rule_tells_staff_from_others() -> None:
 
 
 def test_every_role_sees_every_model_of_ours(visitors: dict[str, User | None]) -> None:
-    for model in [*apps.get_app_config("inventory").get_models(), LoadRun]:
+    for model in [*apps.get_app_config("inventory").get_models(), LoadRun, Comparison]:
         for role in ROLES:
             user = visitors[role]
             assert user is not None
