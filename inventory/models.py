@@ -222,6 +222,7 @@ class Order(models.Model):
         indexes = [
             models.Index(fields=["-created_at"], name="order_newest_first"),
             models.Index(fields=["product", "created_at"], name="order_of_product"),
+            models.Index(fields=["status", "created_at"], name="order_of_status"),
             models.Index(fields=["status", "expires_at"], name="order_first_to_expire"),
         ]
         constraints = [

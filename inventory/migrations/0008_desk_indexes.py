@@ -19,6 +19,10 @@ class Migration(migrations.Migration):
             model_name='order',
             index=models.Index(fields=['product', 'created_at'], name='order_of_product'),
         ),
+        migrations.AddIndex(
+            model_name='order',
+            index=models.Index(fields=['status', 'created_at'], name='order_of_status'),
+        ),
         migrations.AlterField(
             model_name='order',
             name='product',

@@ -254,7 +254,7 @@ class TestOrderPage:
 
         page = " ".join(text_of(operator.get(address("order_change", order.pk))).split())
 
-        told = ["Ordered", "Sale", "Payment: Refund Due", "Cancellation"]
+        told = ["Ordered", "Sale", "Payment: Refund due", "Cancellation"]
         timeline = page.partition('class="timeline"')[2]
         assert re.findall(r"<strong>([^<]*)</strong>", timeline) == told
         assert "-2 → 8 · version 2" in page
