@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 from urllib.parse import urlencode
 
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
@@ -89,15 +90,28 @@ def _addresses() -> Iterator[tuple[str, str]]:
     if product is None:
         raise CommandError("There is no history to look at: run seed_history first.")
     yield "the desk", reverse("admin:index")
+    yield "the desk, refreshed", reverse("admin:figures")
     yield "products", reverse("admin:inventory_product_changelist")
     yield "product", reverse("admin:inventory_product_change", args=[product.pk])
-    for name in ("adjust", "reset", "audit"):
+    for name in ("history", "adjust", "reset", "audit"):
         yield f"product, {name}", reverse(f"admin:inventory_product_{name}", args=[product.pk])
     yield from _ledger_addresses(product)
     yield from _order_addresses(product)
     yield "movements", reverse("admin:inventory_movement_changelist")
+    yield from _lab_addresses()
+
+
+def _lab_addresses() -> Iterator[tuple[str, str]]:
+    """The lab's lists, and the newest of each that there is."""
     for name in ("loadrun", "comparison"):
+        model = apps.get_model("loadtests", name)
         yield f"{name}s", reverse(f"admin:loadtests_{name}_changelist")
+        newest = model._default_manager.order_by("-pk").values_list("pk", flat=True)
+        for pk in newest[:1]:
+            yield name, reverse(f"admin:loadtests_{name}_change", args=[pk])
+    ids = apps.get_model("loadtests", "loadrun")._default_manager.values_list("pk", flat=True)
+    if some := ",".join(map(str, ids.order_by("-pk")[:10])):
+        yield "ten runs compared", f"{reverse('admin:loadtests_compare')}?ids={some}"
 
 
 def _ledger_addresses(product: Product) -> Iterator[tuple[str, str]]:
