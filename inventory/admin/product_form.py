@@ -47,7 +47,9 @@ class ProductForm(forms.ModelForm):
         ),
     )
     image = PictureField(
-        required=False, help_text=_("JPEG, PNG or WebP, at most 5 MB and 4000 × 4000 pixels.")
+        label=_("Picture"),
+        required=False,
+        help_text=_("JPEG, PNG or WebP, at most 5 MB and 4000 × 4000 pixels."),
     )
 
     class Meta:

@@ -68,3 +68,4 @@ def _run(
         while locust.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
             progress(lines_in(record), buyers)
+    progress(lines_in(record), buyers)
