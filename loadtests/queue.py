@@ -134,14 +134,14 @@ def kept(comparison: Comparison, *, worker: str = "") -> Iterator[Heart]:
             heart.stop()
     except KeyboardInterrupt as error:
         stopped = "" if heart.called_off else "Interrupted: whoever played it was stopped."
-        _end(comparison, Status.CANCELLED, stopped)
+        _end(heart, Status.CANCELLED, stopped)
         if heart.called_off:
             raise CalledOff("Cancelled at the desk: nothing is left running.") from error
         raise
     except BaseException as error:
-        _end(comparison, Status.FAILED, f"{_said(error)}\n{_ends_of_logs(begun_at)}")
+        _end(heart, Status.FAILED, f"{_said(error)}\n{_ends_of_logs(begun_at)}")
         raise
-    _end(comparison, Status.DONE, "")
+    _end(heart, Status.DONE, "")
 
 
 def _begin(comparison: Comparison) -> bool:
@@ -164,10 +164,14 @@ def _begin(comparison: Comparison) -> bool:
         return False
 
 
-def _end(comparison: Comparison, status: Status, log: str) -> None:
-    mine = Comparison.objects.filter(pk=comparison.pk, status=Status.RUNNING)
+def _end(heart: Heart, status: Status, log: str) -> None:
+    mine = Comparison.objects.filter(pk=heart.pk, status=Status.RUNNING)
     mine.update(
-        status=status, playing=None, finished_at=DatabaseNow(), log=log.strip()[-LONGEST_LOG:]
+        status=status,
+        playing=None,
+        finished_at=DatabaseNow(),
+        done=heart.done,
+        log=log.strip()[-LONGEST_LOG:],
     )
 
 

@@ -904,14 +904,8 @@ def test_sells_nothing_for_a_body_that_is_no_form(
     assert_nothing_sold()
 
 
-@pytest.mark.parametrize(
-    ("method", "headers"),
-    [
-        ("get", JSON),
-        ("head", JSON),
-        *((method, headers) for method in ("put", "patch", "delete") for headers in (JSON, {})),
-    ],
-)
+@pytest.mark.parametrize("method", ["put", "patch", "delete"])
+@pytest.mark.parametrize("headers", [JSON, {}], ids=["json", "page"])
 def test_buys_by_post_only(
     client: Client, make_product: MakeProduct, method: str, headers: dict[str, str]
 ) -> None:
@@ -920,7 +914,7 @@ def test_buys_by_post_only(
     response = getattr(client, method)("/products/lamp/buy/?quantity=1", headers=headers)
 
     assert response.status_code == 405
-    assert response["Allow"] == "POST"
+    assert response["Allow"] == "GET, HEAD, POST"
     assert_nothing_sold()
 
 
@@ -933,5 +927,4 @@ def test_takes_a_browser_that_only_looks_there_to_the_product(
     response = getattr(client, method)("/products/lamp/buy/?quantity=1")
 
     assert (response.status_code, response["Location"]) == (303, "/products/lamp/")
-    assert "Accept" in response["Vary"]
     assert_nothing_sold()

@@ -9,7 +9,6 @@ from http import HTTPStatus
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
 from inventory.errors import InvalidPurchase, InventoryError, TicketNotFound
@@ -134,13 +133,11 @@ def _sold(request: HttpRequest, slug: str, receipt: Receipt) -> HttpResponse:
 
 
 def _not_bought(request: HttpRequest, slug: str) -> HttpResponse:
-    """Take a browser that only looks here, say after going back, to the product."""
-    if request.method not in ("GET", "HEAD") or refusals.wants_json(request):
-        return HttpResponseNotAllowed(["POST"])
+    """Take whoever only looks here, say after going back, to the product."""
+    if request.method not in ("GET", "HEAD"):
+        return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
     page = reverse("product", args=[slug])
-    response = HttpResponse(status=HTTPStatus.SEE_OTHER, headers={"Location": page})
-    patch_vary_headers(response, ["Accept"])
-    return response
+    return HttpResponse(status=HTTPStatus.SEE_OTHER, headers={"Location": page})
 
 
 def _refused(
