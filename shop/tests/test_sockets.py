@@ -80,6 +80,7 @@ def assert_shop_is_well(shop: RealShop, product: Product) -> None:
 BODIES: dict[str, tuple[bytes, str]] = {
     "json": (b'{"quantity": 3}', "application/json"),
     "deep json": (b"[" * 10_000, "application/json"),
+    "a type that nobody can read": (b"quantity=3", "text/html; x*=klingon''y"),
     "no known type": (b"quantity=3", "application/x-anything"),
     "invalid utf-8": (b"quantity=\xff\xfe\xfd", "application/x-www-form-urlencoded"),
     "quantity twice": (b"quantity=1&quantity=2", "application/x-www-form-urlencoded"),
@@ -96,6 +97,14 @@ def test_a_bad_body_is_refused_at_once(shop: RealShop, product: Product, name: s
     assert (answer.status, answer.took_s < SOON_S) == (400, True), answer.text
     assert '"code": "invalid"' in answer.text
     assert_nothing_sold(product)
+
+
+def test_a_browser_that_only_looks_where_it_bought_is_taken_to_the_product(
+    shop: RealShop, product: Product
+) -> None:
+    status, headers, _ = shop.get(BUY.format(product.slug))
+
+    assert (status, headers["Location"]) == (303, f"/products/{product.slug}/")
 
 
 def test_a_bomb_is_not_unpacked(shop: RealShop, product: Product) -> None:
