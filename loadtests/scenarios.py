@@ -138,7 +138,7 @@ class ScenarioResult:
                 notes.append(f"{name}: {remark}.")
         if any(r["generator_saturated"] for rounds in self.rounds.values() for r in rounds):
             notes.append(
-                _("The generator was over 90 % of a core in some run: speeds are its own.")
+                _("The generator was over 90 percent of a core in some run: speeds are its own.")
             )
         return [note for note in notes if note]
 
