@@ -8,6 +8,7 @@ from typing import Self
 from django.db import models
 from django.db.models import BooleanField, Case, Q, Value, When
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from inventory.clock import DatabaseNow
@@ -182,7 +183,8 @@ class LoadRun(models.Model):
         permissions = [("start_run", "Can start and cancel load runs")]
 
     def __str__(self) -> str:
-        return f"run {self.pk}: {self.strategy}, {self.units} units for {self.buyers} buyers"
+        run = {"pk": self.pk, "strategy": self.strategy, "units": self.units, "buyers": self.buyers}
+        return gettext("run %(pk)s: %(strategy)s, %(units)s units for %(buyers)s buyers") % run
 
     def state(self) -> Status:
         """Its status, and aborted as soon as its player is lost, if it came from `seen()`."""

@@ -11,7 +11,16 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 from django_otp.middleware import is_verified
+
+NOT_IN_DJANGOS_CATALOGUE = (
+    gettext_noop("Model name"),
+    gettext_noop("Add link"),
+    gettext_noop("Change or view list link"),
+    gettext_noop("Error:"),
+)
+"""What the admin's templates say and Django has no Chinese for: ours has it."""
 
 
 class OperatorSite(admin.AdminSite):

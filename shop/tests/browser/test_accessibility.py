@@ -130,7 +130,12 @@ def english_words(page: Page) -> list[str]:
     words: list[Any] = page.evaluate(heard)
     text = "\n".join(word for word in words if word)
     products = "Brass lamp|Desk clock|Enamel kettle|Oak stool"
-    given = r"[\w.+-]+@[\w.-]+|[0-9a-f-]{36}"
-    lab = rf"{'|'.join(STRATEGIES)}|wsgi|asgi|locust|MariaDB|InnoDB|JSON|\b(ms|ada|oversold)\b"
+    given = r"[\w.+-]+@[\w.-]+|guest:[0-9a-f-]*|user:\d+|[0-9a-f-]{32,36}|\b[0-9a-f]{8}\b"
+    given += r"|for the test|\b(test|bank)\b|Version \d+ is followed by \d+"
+    commands = r"manage\.py|commit_purchases|run_queued_loads"
+    kinds = r"JSON|CSV|JPEG|PNG|WebP|MB|\bID\b"
+    labels = "|".join(re.escape(strategy.label) for strategy in STRATEGIES.values())
+    lab = rf"{'|'.join(STRATEGIES)}|{labels}|wsgi|asgi|locust|MariaDB|InnoDB|\b(ms|ada|oversold)\b"
+    lab += rf"|Redis|{commands}|{kinds}"
     operators = rf"Spun brass.*underneath\.|{products}|Last Unit|UTC|English|{given}|{lab}"
     return re.findall(r"[A-Za-z]{2,}", re.sub(operators, "", text))
