@@ -18,10 +18,14 @@ FIELDS = ("quantity", "key")
 DIGITS = re.compile(r"[0-9]{1,9}")
 UUID = re.compile(
     r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?"
-    r"(?:[0-7][0-9a-fA-F]{3}-?[0-9a-fA-F]{4}|[0-9a-fA-F]{4}-?[89a-fA-F][0-9a-fA-F]{3})"
+    r"(?:[0-7][0-9a-fA-F]{3}-?[0-9a-fA-F]{2}"
+    r"|[0-9a-fA-F]{4}-?(?:00|8[1-9a-fA-F]|[9a-fA-F][0-9a-fA-F]))[0-9a-fA-F]{2}"
     r"-?[0-9a-fA-F]{12}"
 )
-"""One that every database can keep: MariaDB knows no version over 7 of the oldest variant."""
+"""
+One that every database can keep. MariaDB refuses, of the versions over 7, those whose ninth
+byte is from 01 to 80.
+"""
 
 
 @dataclass(frozen=True, slots=True)
