@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 
 import django.db
@@ -12,6 +11,7 @@ from django.db import connection
 
 from inventory.clock import DatabaseNow
 from loadtests.comparisons import Announce, Bar
+from loadtests.interrupts import CALL_OFF
 from loadtests.models import Comparison, Worker
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class Heart(threading.Thread):
     """
     Writes a comparison's progress every BEAT_S, on a connection of its own.
 
-    Sends this process SIGTERM, once, when the comparison is to be cancelled or was
+    Sends this process CALL_OFF, once, when the comparison is to be cancelled or was
     written off: let the main thread be `interruptible()`.
     """
 
@@ -77,7 +77,7 @@ class Heart(threading.Thread):
     def _call_off(self) -> None:
         if not self.called_off:
             self.called_off = True
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), CALL_OFF)
 
 
 class Step:

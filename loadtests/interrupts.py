@@ -7,7 +7,11 @@ from types import FrameType
 
 from django.core.management.base import CommandError
 
+from inventory.stopping import Stop
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CALL_OFF = signal.SIGUSR1
+"""Ends the block as well, but nobody outside sent it: the program itself may go on."""
 
 
 class Interrupted(CommandError):
@@ -15,20 +19,25 @@ class Interrupted(CommandError):
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(stop: Stop | None = None) -> Iterator[None]:
     """
-    Let Ctrl-C, SIGTERM and a closed terminal end the block in order.
+    Let Ctrl-C, SIGTERM, a closed terminal and CALL_OFF end the block in order.
 
     Children are stopped and the run is marked aborted, undisturbed by further
-    signals. Raises Interrupted for any of them.
+    signals; `stop` keeps whether one of them came from outside, however late.
+    Raises Interrupted for any of them.
     """
+    ending = False
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        nonlocal ending
+        if stop and signum != CALL_OFF:
+            stop.ask()
+        if not ending:
+            ending = True
+            raise KeyboardInterrupt
 
-    before = {each: signal.signal(each, interrupt) for each in SIGNALS}
+    before = {each: signal.signal(each, interrupt) for each in (*SIGNALS, CALL_OFF)}
     try:
         yield
     except KeyboardInterrupt:

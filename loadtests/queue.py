@@ -18,6 +18,7 @@ from django.db import IntegrityError, transaction
 from inventory.clock import DatabaseNow
 from inventory.errors import InventoryError
 from inventory.models import Product
+from inventory.stopping import Stop
 from loadtests.comparisons import compare, sorted_out
 from loadtests.generators import GENERATORS
 from loadtests.heartbeats import Heart
@@ -98,13 +99,16 @@ def write_off_lost() -> None:
                 Product.objects.filter(slug=LAB_SLUG, is_lab=True).update(run_until=None)
 
 
-def play(comparison: Comparison, *, worker: str) -> None:
+def play(comparison: Comparison, *, worker: str, stop: Stop) -> None:
     """
     Play a claimed comparison on a server of its own, and keep how it ended.
 
+    Not one of a worker that was asked to end while it claimed it: that ends at once.
     Raises what ended it: CalledOff, CommandError, InventoryError, KeyboardInterrupt.
     """
     with kept(comparison, worker=worker) as heart:
+        if stop.asked:
+            raise KeyboardInterrupt
         able, unavailable = sorted_out(comparison.strategies)
         if not able:
             raise CommandError(f"None of the strategies can run here: {unavailable}")

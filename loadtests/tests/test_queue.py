@@ -73,9 +73,12 @@ def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
 
     yield start
     for worker in started:
-        if worker.poll() is None:
-            worker.terminate()
+        worker.terminate()
+    for worker in started:
+        try:
             worker.wait(WAIT_S)
+        finally:
+            worker.kill()
 
 
 def until(seen: Callable[[], Any], what: str) -> Any:
@@ -300,6 +303,41 @@ def test_sigterm_ends_worker_and_comparison_in_order(start_worker: StartWorker) 
     assert not Worker.objects.exists()
 
 
+def test_sigterm_while_a_comparison_is_called_off_ends_the_worker_all_the_same(
+    start_worker: StartWorker,
+) -> None:
+    comparison = long()
+    worker = start_worker()
+    buyers = next(each for each in family(worker) if "locust" in " ".join(each.cmdline()))
+    buyers.suspend()
+    assert queue.cancel(comparison)
+    until(lambda: has_pending(buyers, signal.SIGTERM), "the end of the buyers being asked for")
+
+    worker.terminate()
+
+    assert worker.wait(WAIT_S) == 0
+    assert not is_alive(buyers)
+    assert (fresh(comparison).status, fresh(comparison).log) == (Status.CANCELLED, "")
+
+
+def test_a_worker_told_to_stop_while_it_claims_a_comparison_does_not_play_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    comparison, following, claim_next = asked(), asked(), queue.claim_next
+
+    def claim_and_be_stopped() -> Comparison | None:
+        claimed = claim_next()
+        signal.raise_signal(signal.SIGTERM)
+        return claimed
+
+    monkeypatch.setattr(queue, "claim_next", claim_and_be_stopped)
+
+    call_command("run_queued_loads")
+
+    assert (fresh(comparison).status, comparison.runs.count()) == (Status.CANCELLED, 0)
+    assert fresh(following).status == Status.QUEUED
+
+
 def test_a_failure_is_kept_with_its_reason(make_product: MakeProduct) -> None:
     make_product("lab", units=3)
     comparison = asked()
@@ -358,3 +396,10 @@ def test_a_worker_is_known_while_its_heartbeat_is_fresh() -> None:
 
 def is_alive(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def has_pending(process: psutil.Process, number: signal.Signals) -> bool:
+    """Whether a signal was sent to a suspended process, which it has not seen yet."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    pending = next(line for line in status.splitlines() if line.startswith("ShdPnd:"))
+    return bool(int(pending.split()[1], 16) >> (number - 1) & 1)

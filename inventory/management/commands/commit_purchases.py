@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import time
 from argparse import ArgumentParser
-from threading import Event
 from typing import Any
 
 import django.db
@@ -16,6 +14,7 @@ from redis.exceptions import RedisError
 
 from inventory import counter
 from inventory.consumer import LARGEST_BATCH, Consumer, heal, products_with_queues
+from inventory.stopping import Stop
 
 logger = logging.getLogger(__name__)
 
@@ -42,24 +41,22 @@ class Command(BaseCommand):
         """Work until SIGTERM or SIGINT; the batch at hand is finished first."""
         if "locks" not in settings.CACHES:
             raise CommandError("REDIS_URL is not set: there is no queue to work on.")
-        stopped = Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopped.set())
+        stop = Stop.on_signals()
         os.nice(NICENESS)
         consumer = Consumer(f"{socket.gethostname()}:{os.getpid()}")
-        while not stopped.is_set():
+        while not stop.asked:
             try:
-                left = _work_a_while(consumer, stopped)
+                left = _work_a_while(consumer, stop)
             except (RedisError, django.db.Error) as error:
                 logger.warning("The queues cannot be worked on: %s", error)
                 django.db.close_old_connections()
-                stopped.wait(OUTAGE_PAUSE_S)
+                stop.wait(OUTAGE_PAUSE_S)
                 continue
             if once and not left:
                 return
 
 
-def _work_a_while(consumer: Consumer, stopped: Event) -> int:
+def _work_a_while(consumer: Consumer, stop: Stop) -> int:
     """Look around, then commit what comes for a second; how many entries are left."""
     django.db.close_old_connections()
     products = products_with_queues()
@@ -68,7 +65,7 @@ def _work_a_while(consumer: Consumer, stopped: Event) -> int:
         consumer.take_over(product)
         heal(product)
     until = time.monotonic() + LOOK_AROUND_S
-    while time.monotonic() < until and not stopped.is_set():
+    while time.monotonic() < until and not stop.asked:
         if max((consumer.commit_new(product) for product in products), default=0) < LARGEST_BATCH:
-            stopped.wait(GATHER_S)
+            stop.wait(GATHER_S)
     return sum(counter.on_their_way(product.pk) for product in products)

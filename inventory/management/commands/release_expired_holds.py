@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from argparse import ArgumentParser
-from threading import Event
 from typing import Any
 
 import django.db
 from django.core.management.base import BaseCommand, CommandError
 
 from inventory.holds import release_expired
+from inventory.stopping import Stop
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +38,11 @@ class Command(BaseCommand):
             return
         if not 0 < watch <= LONGEST_WATCH_S:
             raise CommandError(f"--watch takes seconds, more than 0 and at most {LONGEST_WATCH_S}.")
-        stopped = Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopped.set())
+        stop = Stop.on_signals()
         os.nice(NICENESS)
-        while not stopped.is_set():
+        while not stop.asked:
             if not _released():
-                stopped.wait(watch)
+                stop.wait(watch)
 
 
 def _released() -> int:

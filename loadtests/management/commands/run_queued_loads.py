@@ -2,17 +2,16 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable
-from threading import Event
 from typing import Any, TypeVar
 
 import django.db
 from django.core.management.base import BaseCommand
 
+from inventory.stopping import Stop
 from loadtests import queue
 from loadtests.interrupts import Interrupted, interruptible
 from loadtests.models import Comparison, Worker
@@ -36,32 +35,30 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, once: bool, **options: Any) -> None:
         """Work until SIGTERM or SIGINT; a comparison that is on is then ended in order."""
-        stopped = Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopped.set())
+        stop = Stop.on_signals()
         name = f"{socket.gethostname()}:{os.getpid()}"
         beat_at = -BEAT_S
-        while not stopped.is_set():
+        while not stop.asked:
             if time.monotonic() >= beat_at + BEAT_S:
                 beat_at = time.monotonic()
                 _patiently(lambda: Worker.beat(name))
             comparison = _patiently(queue.claim_next)
             if comparison is not None:
-                _play(comparison, name, stopped)
+                _play(comparison, name, stop)
             elif once:
                 break
             else:
-                stopped.wait(LOOK_AGAIN_S)
+                stop.wait(LOOK_AGAIN_S)
         _patiently(Worker.objects.filter(name=name).delete)
 
 
-def _play(comparison: Comparison, worker: str, stopped: Event) -> None:
+def _play(comparison: Comparison, worker: str, stop: Stop) -> None:
     """Play it; however it ends, it is kept, and only a signal from outside ends the worker."""
     try:
-        with interruptible():
-            queue.play(comparison, worker=worker)
+        with interruptible(stop):
+            queue.play(comparison, worker=worker, stop=stop)
     except Interrupted:
-        stopped.set()
+        logger.info("Comparison %s was interrupted", comparison.pk)
     except queue.CalledOff as error:
         logger.info("Comparison %s: %s", comparison.pk, error)
     except Exception as error:

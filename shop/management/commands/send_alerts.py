@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from argparse import ArgumentParser
-from threading import Event
 from typing import Any
 
 import django.db
 from django.core.management.base import BaseCommand, CommandError
 
+from inventory.stopping import Stop
 from shop.alert_senders import look_and_tell
 
 logger = logging.getLogger(__name__)
@@ -38,14 +37,12 @@ class Command(BaseCommand):
             return
         if watch <= 0:
             raise CommandError("--watch takes a number of seconds above 0.")
-        stopped = Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopped.set())
+        stop = Stop.on_signals()
         os.nice(NICENESS)
-        while not stopped.is_set():
+        while not stop.asked:
             django.db.close_old_connections()
             try:
                 look_and_tell()
             except django.db.Error as error:
                 logger.warning("The sales cannot be looked at: %s", error)
-            stopped.wait(watch)
+            stop.wait(watch)

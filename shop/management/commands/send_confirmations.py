@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import time
 from argparse import ArgumentParser
 from datetime import timedelta
-from threading import Event
 from typing import Any
 
 import django.db
 from django.core.management.base import BaseCommand, CommandError
 
+from inventory.stopping import Stop
 from shop.confirmations import RECENT, confirm, overdue, unconfirmed
 
 logger = logging.getLogger(__name__)
@@ -40,40 +39,38 @@ class Command(BaseCommand):
         """Send; until SIGTERM or SIGINT with --watch. The mail at hand is finished first."""
         if watch is not None and watch <= 0:
             raise CommandError("--watch takes a number of seconds above 0.")
-        stopped = Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopped.set())
+        stop = Stop.on_signals()
         if watch is None:
-            self.stdout.write(f"{_send_all(RECENT, stopped)} mails sent.")
+            self.stdout.write(f"{_send_all(RECENT, stop)} mails sent.")
             return
         os.nice(NICENESS)
-        _watch(watch, stopped)
+        _watch(watch, stop)
 
 
-def _watch(pause_s: float, stopped: Event) -> None:
+def _watch(pause_s: float, stop: Stop) -> None:
     look_back_at = time.monotonic()
-    while not stopped.is_set():
+    while not stop.asked:
         within = JUST_NOW
         if time.monotonic() >= look_back_at:
             within, look_back_at = RECENT, time.monotonic() + LOOK_BACK_EVERY_S
         django.db.close_old_connections()
         try:
-            _send_all(within, stopped)
+            _send_all(within, stop)
         except django.db.Error as error:
             logger.warning("The orders cannot be read: %s", error)
             look_back_at = time.monotonic()
-        stopped.wait(pause_s)
+        stop.wait(pause_s)
 
 
-def _send_all(within: timedelta, stopped: Event) -> int:
+def _send_all(within: timedelta, stop: Stop) -> int:
     """Confirm, batch by batch, until nothing is left to do; how many mails were sent."""
     sent = 0
-    while not stopped.is_set():
+    while not stop.asked:
         orders = [*overdue(), *unconfirmed(within=within)]
         if not orders:
             break
         for order in orders:
-            if stopped.is_set():
+            if stop.asked:
                 break
             sent += confirm(order)
     return sent
