@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -578,6 +580,34 @@ def test_anothers_order_is_acted_on_exactly_as_one_that_does_not_exist(
 
     assert (foreign.status, foreign.body) == (404, absent.body)
     assert books() == before
+
+
+@pytest.mark.parametrize("accept", [JSON, "text/html"])
+@pytest.mark.parametrize(
+    ("method", "place"),
+    [
+        ("GET", "/orders/{}/"),
+        ("GET", "/products/lamp/tickets/{}/"),
+        ("POST", "/orders/{}/pay/"),
+        ("POST", "/orders/{}/cancel/"),
+    ],
+)
+def test_anothers_order_takes_no_other_time_than_one_that_does_not_exist(
+    stage: Stage, method: str, place: str, accept: str
+) -> None:
+    """Medians of requests in turns, which whatever else the machine does slows alike."""
+    stranger = stage.client("stranger")
+    took: dict[str, list[float]] = {str(stage.order.pk): [], FOREIGN: []}
+
+    for _ in range(41):
+        for reference, times in took.items():
+            asked = Ask(method=method, path=place.format(reference), headers={"Accept": accept})
+            begun = time.perf_counter()
+            assert ask(stranger, asked).status == 404
+            times.append(time.perf_counter() - begun)
+
+    foreign_s, absent_s = map(statistics.median, took.values())
+    assert abs(foreign_s - absent_s) < 0.005
 
 
 @pytest.mark.parametrize(
